@@ -1,0 +1,382 @@
+"""Every exception that crosses a package boundary, and nothing else.
+
+    TokenbridgeError
+      DeviceError                 NoDevice  DeviceRemoved  DeviceBusy(by)  AccessDenied  LinkFailed  TimedOut
+      CardError                   CardUnsupported(atr)  BadCardData  NoUsableCertificate
+        StatusError(sw)           PinWrong(tries_left)  PinBlocked  AppletMissing  ObjectMissing  NotPermitted
+        PinUnfit                  refused before it was sent to the card: no try is spent
+      Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
+      RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
+      Rejected(reason)            evidence is bad; the reason is an enum in the words of the standards
+      Undecided(reason)           evidence could not be judged (revocation unreachable, stale)
+      SetupError                  configuration, missing extra, missing permission; says what to do
+        DaemonUnavailable         the per-user bridge does not answer
+        RelyingPartyUnavailable   the server does not answer
+
+Each class has a stable `code`, a `retry` hint, a summary that may be shown to anybody, and a next step. `detail` is for
+the log only. `docs/errors.md` is generated from this tree (`python -m tokenbridge.cli.docs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum, unique
+from typing import Any, ClassVar
+
+
+@unique
+class Retry(StrEnum):
+    """Whether trying again can help."""
+
+    NEVER = "never"
+    AGAIN = "again"
+    REPLUG = "after-replug"
+    OTHER_DEVICE = "other-device"
+
+
+class TokenbridgeError(Exception):
+    """Root of the tree. Subclasses set the four class attributes; instances may be more exact."""
+
+    code: ClassVar[str] = "internal"
+    retry: ClassVar[Retry] = Retry.NEVER
+    summary: ClassVar[str] = "Something went wrong inside tokenbridge."
+    next_step: ClassVar[str] = "See the log (`tokenbridge daemon logs`) and report it with the request id."
+
+    def __init__(self, message: str | None = None, *, next_step: str | None = None, detail: str = "") -> None:
+        self.message = message or self.summary
+        self.hint = next_step or self.next_step
+        self.detail = detail
+        super().__init__(self.message)
+
+    def fields(self) -> dict[str, Any]:
+        """Data of this class that a program may want (tries left, status word ...); JSON types only."""
+        return {}
+
+    def as_dict(self) -> dict[str, Any]:
+        """What outsiders get: code, safe message, next step, retry hint and `fields()`; never `detail`."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "next_step": self.hint,
+            "retry": str(self.retry),
+            **self.fields(),
+        }
+
+
+# --- devices ---------------------------------------------------------------------------------------------------
+
+
+class DeviceError(TokenbridgeError):
+    code = "device"
+    retry = Retry.REPLUG
+    summary = "The card or key could not be used."
+    next_step = "Take it out, insert it again and retry."
+
+
+class NoDevice(DeviceError):
+    code = "no-device"
+    retry = Retry.AGAIN
+    summary = "No card was found."
+    next_step = "Insert your card into the reader."
+
+
+class DeviceRemoved(DeviceError):
+    code = "device-removed"
+    retry = Retry.AGAIN
+    summary = "The card was taken out before it had finished. Nothing was lost: no PIN try was spent by this."
+    next_step = "Insert the card again and retry."
+
+
+class DeviceBusy(DeviceError):
+    code = "device-busy"
+    retry = Retry.AGAIN
+    summary = "The card is held by another program."
+    next_step = "Close the other program, or wait until it has finished, and retry."
+
+    def __init__(self, message: str | None = None, *, by: str = "", detail: str = "") -> None:
+        self.by = by
+        super().__init__(message or (f"The card is held by {by}." if by else None), detail=detail)
+
+    def fields(self) -> dict[str, Any]:
+        return {"by": self.by}
+
+
+class AccessDenied(DeviceError):
+    code = "access-denied"
+    retry = Retry.NEVER
+    summary = "You are not allowed to use the smartcard service."
+    next_step = "Ask IT to allow your account to reach pcscd (polkit rule), or sign in at the machine itself."
+
+
+class LinkFailed(DeviceError):
+    code = "link-failed"
+    summary = "The card does not answer."
+
+
+class TimedOut(DeviceError):
+    code = "timed-out"
+    retry = Retry.AGAIN
+    summary = "Time ran out."
+    next_step = "Start again."
+
+
+# --- cards -----------------------------------------------------------------------------------------------------
+
+
+class CardError(TokenbridgeError):
+    code = "card"
+    retry = Retry.OTHER_DEVICE
+    summary = "The card refused."
+    next_step = "Try again; if it stays so, ask the people who issue cards."
+
+
+class StatusError(CardError):
+    """The card answered with a status word other than success (ISO 7816-4 section 5.6)."""
+
+    code = "card-status"
+
+    def __init__(self, message: str | None = None, *, sw: int, detail: str = "") -> None:
+        self.sw = sw
+        super().__init__(message, detail=detail or f"SW={sw:04X}")
+
+    def fields(self) -> dict[str, Any]:
+        return {"sw": f"{self.sw:04X}"}
+
+
+class PinWrong(StatusError):
+    code = "pin-wrong"
+    retry = Retry.AGAIN
+    summary = "The PIN is wrong."
+    next_step = "Type it again with care."
+
+    def __init__(self, *, tries_left: int, sw: int, message: str | None = None) -> None:
+        self.tries_left = tries_left
+        tries = "1 try is" if tries_left == 1 else f"{tries_left} tries are"
+        super().__init__(message or f"The PIN is wrong; {tries} left.", sw=sw)
+
+    def fields(self) -> dict[str, Any]:
+        return {**super().fields(), "tries_left": self.tries_left}
+
+
+class PinBlocked(StatusError):
+    code = "pin-blocked"
+    retry = Retry.NEVER
+    summary = "The card's PIN is blocked."
+    next_step = "Unblock it with `tokenbridge card pin unblock` and the PUK, or ask the people who issue cards."
+
+
+class AppletMissing(StatusError):
+    code = "applet-missing"
+    retry = Retry.OTHER_DEVICE
+    summary = "This card has no PIV applet, so it can't be used to sign in here."
+    next_step = "Insert a PIV card (NHS series 9 or later)."
+
+
+class ObjectMissing(StatusError):
+    code = "object-missing"
+    retry = Retry.OTHER_DEVICE
+    summary = "The card does not hold what was asked for."
+
+
+class NotPermitted(StatusError):
+    code = "not-permitted"
+    summary = "The card does not permit this now."
+
+
+class PinUnfit(CardError):
+    code = "pin-unfit"
+    retry = Retry.AGAIN
+    summary = "That can't be a PIN of this card: it has 6 to 8 digits. It was not sent, so no try was spent."
+    next_step = "Type 6 to 8 digits."
+
+
+class CardUnsupported(CardError):
+    code = "card-unsupported"
+    summary = "This card is of a kind that tokenbridge can't use."
+
+    def __init__(self, message: str | None = None, *, atr: str = "", detail: str = "") -> None:
+        self.atr = atr
+        super().__init__(message, detail=detail)
+
+    def fields(self) -> dict[str, Any]:
+        return {"atr": self.atr}
+
+
+class BadCardData(CardError):
+    code = "card-data"
+    summary = "The card holds data that can't be right."
+    next_step = "Ask the people who issue cards to check it."
+
+
+class NoUsableCertificate(CardError):
+    code = "no-usable-certificate"
+    summary = "The card has no certificate that can be used to sign in here."
+    next_step = "See `tokenbridge card certs` for what is on the card and why each one does not fit."
+
+
+# --- people and callers ----------------------------------------------------------------------------------------
+
+
+class Cancelled(TokenbridgeError):
+    """A person, the caller or a shutdown ended it: not a failure, and never logged as one."""
+
+    code = "cancelled"
+    retry = Retry.AGAIN
+    summary = "Cancelled."
+    next_step = "Start again when you want to."
+
+    def __init__(self, by: str = "user") -> None:
+        self.by = by
+        super().__init__()
+
+    def fields(self) -> dict[str, Any]:
+        return {"by": self.by}
+
+
+class RequestRefused(TokenbridgeError):
+    code = "refused"
+    summary = "The request was refused."
+    next_step = "Check what was asked for."
+
+
+class BadRequest(RequestRefused):
+    code = "bad-request"
+    summary = "The request can't be understood."
+
+
+class OriginRefused(RequestRefused):
+    code = "origin-refused"
+    summary = "The site says it is another one than the one that was asked. Nothing was signed."
+    next_step = "Check the address. If it is right, tell IT: somebody may be in between."
+
+
+class NotAllowedNow(RequestRefused):
+    code = "not-allowed-now"
+    summary = "That is not possible at this point."
+    next_step = "Start the sign-in again."
+
+
+class TooMany(RequestRefused):
+    code = "too-many"
+    retry = Retry.AGAIN
+    summary = "Too many attempts."
+    next_step = "Wait a minute and try again."
+
+
+# --- evidence --------------------------------------------------------------------------------------------------
+
+
+@unique
+class RejectReason(StrEnum):
+    """Why evidence was refused."""
+
+    MALFORMED = "malformed"
+    FORMAT_UNSUPPORTED = "format-unsupported"
+    ALGORITHM_UNSUPPORTED = "algorithm-unsupported"
+    ALGORITHM_WEAK = "algorithm-weak"
+    KEY_MISMATCH = "key-mismatch"
+    SIGNATURE_INVALID = "signature-invalid"
+    CHALLENGE_UNKNOWN = "challenge-unknown"
+    CHALLENGE_EXPIRED = "challenge-expired"
+    CERTIFICATE_EXPIRED = "certificate-expired"
+    CERTIFICATE_NOT_YET_VALID = "certificate-not-yet-valid"
+    CERTIFICATE_REVOKED = "certificate-revoked"
+    CERTIFICATE_USAGE = "certificate-usage"
+    CERTIFICATE_POLICY = "certificate-policy"
+    ISSUER_UNKNOWN = "issuer-unknown"
+    PATH_INVALID = "path-invalid"
+    SUBJECT_UNKNOWN = "subject-unknown"
+    CREDENTIALS_WRONG = "credentials-wrong"
+    CODE_WRONG = "code-wrong"
+
+
+class Rejected(TokenbridgeError):
+    """Evidence is bad."""
+
+    code = "rejected"
+    retry = Retry.NEVER
+    summary = "The evidence was refused."
+    next_step = "Try again; if it stays so, ask your IT service desk."
+
+    def __init__(self, reason: RejectReason, message: str | None = None, *, detail: str = "") -> None:
+        self.reason = reason
+        super().__init__(message, detail=detail or str(reason))
+
+    def fields(self) -> dict[str, Any]:
+        return {"reason": str(self.reason)}
+
+
+@unique
+class UndecidedReason(StrEnum):
+    """Why evidence could be neither accepted nor refused."""
+
+    REVOCATION_UNREACHABLE = "revocation-unreachable"
+    REVOCATION_STALE = "revocation-stale"
+    REVOCATION_UNKNOWN = "revocation-unknown"
+    NO_REVOCATION_SOURCE = "no-revocation-source"
+
+
+class Undecided(TokenbridgeError):
+    """Evidence could not be judged. Policy must answer for it; the default answer is: no suppression."""
+
+    code = "undecided"
+    retry = Retry.AGAIN
+    summary = "It could not be checked whether the certificate is still valid."
+    next_step = "Use your other sign-in method, or try again later."
+
+    def __init__(self, reason: UndecidedReason, message: str | None = None, *, detail: str = "") -> None:
+        self.reason = reason
+        super().__init__(message, detail=detail or str(reason))
+
+    def fields(self) -> dict[str, Any]:
+        return {"reason": str(self.reason)}
+
+
+# --- set-up ----------------------------------------------------------------------------------------------------
+
+
+class SetupError(TokenbridgeError):
+    code = "setup"
+    summary = "tokenbridge is not set up for this."
+    next_step = "See the message for what to do."
+
+
+class DaemonUnavailable(SetupError):
+    code = "daemon-unavailable"
+    retry = Retry.AGAIN
+    summary = "The bridge daemon does not answer."
+    next_step = "Start it with `tokenbridge daemon run` and look at what it prints."
+
+
+class RelyingPartyUnavailable(SetupError):
+    code = "rp-unavailable"
+    retry = Retry.AGAIN
+    summary = "The site does not answer."
+    next_step = "Check the address and your network, then retry."
+
+
+# --- the tree as data ------------------------------------------------------------------------------------------
+
+
+def tree(root: type[TokenbridgeError] = TokenbridgeError) -> Iterator[type[TokenbridgeError]]:
+    """`root` and every class below it, parents first."""
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+class RemoteError(TokenbridgeError):
+    """An error that another process reported; it keeps that process's code, message and fields."""
+
+    code = "remote"
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = dict(data)
+        super().__init__(str(data.get("message", "")) or None, next_step=str(data.get("next_step", "")) or None)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), **self.data}
+
+    @property
+    def remote_code(self) -> str:
+        return str(self.data.get("code", self.code))

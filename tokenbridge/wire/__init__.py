@@ -1,0 +1,1 @@
+"""Pure codecs, used by both the host's and the device's side: no I/O, clock or thread."""
