@@ -1,0 +1,199 @@
+"""Carries out what the sign-in machine says, in one database transaction per request. It judges no evidence."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from tokenbridge import log
+from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, TokenbridgeError, TooMany
+from tokenbridge.rp.challenge import new_challenge
+from tokenbridge.rp.proof import Method
+from tokenbridge.server import keys, login
+from tokenbridge.server.store import accounts, audit, cards, sessions, sign_ins
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.sign_ins import Pending
+
+Clock = Callable[[], dt.datetime]
+Next = login.Event | Callable[[Session, login.State], login.Event]
+"""An event, or how to find it out from the database within the same transaction."""
+
+MAX_TOKEN: Final = 128
+
+_MESSAGES: Final = {
+    RejectReason.CREDENTIALS_WRONG: "The user name or the password is wrong.",
+    RejectReason.CODE_WRONG: "The code is wrong, or it was used before.",
+    RejectReason.SUBJECT_UNKNOWN: "The card is good, but it belongs to no account here.",
+}
+_STEPS: Final = {
+    RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
+    RejectReason.CODE_WRONG: "Wait for the next code of your app and type that.",
+    RejectReason.SUBJECT_UNKNOWN: "Ask your IT service desk to enrol the card.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A session that was just opened. `token` is shown once and stored nowhere."""
+
+    token: str
+    expires_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a request led to: the new state, the answer for the client if there is one, the session if one opened."""
+
+    pending: Pending
+    state: login.State
+    answer: login.Answer | None = None
+    refuse: login.Refuse | None = None
+    opened: Opened | None = None
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one database transaction has come to so far."""
+
+    tx: Session
+    now: dt.datetime
+    request: str
+    pending: Pending
+    state: login.State
+    answer: login.Answer | None = None
+    refuse: login.Refuse | None = None
+    opened: Opened | None = None
+    entries: list[audit.Entry] = field(default_factory=list)
+
+
+class Ledger:
+    """Moves sign-in transactions on, safely with many threads and processes at once."""
+
+    def __init__(self, database: Database, clock: Clock, lifetimes: sessions.Lifetimes) -> None:
+        self._database = database
+        self._clock = clock
+        self._lifetimes = lifetimes
+
+    def open(self, *, client: str, origin: str, random: bytes, ttl: dt.timedelta) -> tuple[str, Pending]:
+        """Begin a transaction; returns its token (shown once) and what it holds."""
+        token, now = keys.new_token(), self._clock()
+        challenge = new_challenge(random=random, origin=origin, now=now, ttl=ttl)
+        with self._database.write() as tx:
+            sign_ins.purge(tx, now)
+            sign_ins.add(tx, keys.hash_token(token), client, challenge)
+        pending = Pending(
+            id=0, ref=keys.hash_token(token), version=0, client=client, challenge=challenge, state=login.Started()
+        )
+        return token, pending
+
+    def look(self, token: str) -> Pending:
+        """The transaction of a token. Raises `Rejected(CHALLENGE_UNKNOWN)`."""
+        with self._database.read() as tx:
+            return _find(tx, token)
+
+    def advance(self, token: str, request: str, *events: Next) -> Done:
+        """Feed `events` to the machine until one is refused, and carry out all effects in one commit.
+
+        Raises `Rejected(CHALLENGE_UNKNOWN)` for an unknown token and `NotAllowedNow` when another request was faster;
+        a refusal by the machine is returned, see `raise_refusal`.
+        """
+        with self._database.write() as tx:
+            pending = _find(tx, token)
+            work = _Work(tx=tx, now=self._clock(), request=request, pending=pending, state=pending.state)
+            if not login.is_final(work.state) and work.now >= pending.challenge.expires_at:
+                events = (login.TimeIsUp(),)
+            for event in events:
+                self._step(work, event if not callable(event) else event(tx, work.state))
+                if work.refuse is not None:
+                    break
+            if work.state != pending.state:
+                sign_ins.change(tx, pending, work.state)
+        for entry in work.entries:
+            log.audit().info(json.dumps(entry.as_dict()))
+        return Done(pending=pending, state=work.state, answer=work.answer, refuse=work.refuse, opened=work.opened)
+
+    def _step(self, work: _Work, event: login.Event) -> None:
+        result = login.step(work.state, event)
+        work.state = result.state
+        for effect in result.effects:
+            match effect:
+                case login.Record():
+                    work.entries.append(audit.append(work.tx, work.now, _event(work, effect)))
+                case login.OpenSession():
+                    work.opened = self._open_session(work, effect)
+                case login.Answer():
+                    work.answer = effect
+                case login.Refuse():
+                    work.refuse = effect
+                case login.Proceed():
+                    pass
+        if isinstance(event, login.Judged):
+            for proof in event.proofs:
+                if proof.method is Method.CARD:
+                    cards.used(work.tx, proof.credential, work.now)
+
+    def _open_session(self, work: _Work, effect: login.OpenSession) -> Opened:
+        token = keys.new_token()
+        new = sessions.NewSession(
+            token_hash=keys.hash_token(token),
+            account_id=effect.account,
+            sign_in_ref=work.pending.ref,
+            assurance=effect.assurance,
+        )
+        return Opened(token=token, expires_at=sessions.add(work.tx, new, work.now, self._lifetimes))
+
+
+def _find(tx: Session, token: str) -> Pending:
+    pending = sign_ins.find(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
+    if pending is None:
+        raise Rejected(
+            RejectReason.CHALLENGE_UNKNOWN, "There is no such sign-in.", detail="no transaction with this token"
+        )
+    return pending
+
+
+def _event(work: _Work, record: login.Record) -> audit.Event:
+    account = accounts.by_id(work.tx, record.account) if record.account is not None else None
+    detail: dict[str, Any] = {"client": work.pending.client}
+    if record.detail:
+        detail["detail"] = record.detail
+    if record.assurance is not None:
+        detail["assurance"] = sessions.describe(record.assurance)
+        detail["methods"] = [str(method) for method in record.assurance.methods]
+    if record.decision is not None:
+        detail["decision"] = str(record.decision.outcome)
+        detail["sentence"] = record.decision.sentence
+        detail["reasons"] = [reason.code for reason in record.decision.reasons]
+    return audit.Event(
+        event=record.what,
+        account=account.username if account is not None else "",
+        sign_in=work.pending.ref,
+        request=work.request,
+        detail=detail,
+    )
+
+
+def raise_refusal(done: Done) -> None:
+    """Raise what a refusal by the machine means for the client; return when there was none."""
+    if done.refuse is not None:
+        raise _error(done.refuse)
+
+
+def _error(refuse: login.Refuse) -> TokenbridgeError:
+    match refuse.why:
+        case login.Refusal.TOO_MANY:
+            return TooMany("Too many attempts in this sign-in.", next_step="Start the sign-in again.")
+        case login.Refusal.EXPIRED:
+            return Rejected(RejectReason.CHALLENGE_EXPIRED, "The sign-in took too long.")
+        case login.Refusal.NOT_NOW:
+            return NotAllowedNow("This sign-in does not take that now: it has ended or awaits something else.")
+        case login.Refusal.EVIDENCE:
+            reason = refuse.reason or RejectReason.MALFORMED
+            error = Rejected(reason, _MESSAGES.get(reason))
+            error.hint = _STEPS.get(reason, error.hint)
+            return error

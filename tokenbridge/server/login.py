@@ -1,0 +1,335 @@
+"""The sign-in transaction as a pure state machine: `(state, event) -> (state, effects)`. It performs no effect itself.
+
+    Started --card--> Judging --allow--> SignedIn
+       |                 |------challenge--> AwaitingPassword --password--> AwaitingCode --code--> SignedIn
+       |                 `------refused----> Dead
+       `--password--> AwaitingCode
+    Any state that is not final: cancel -> Cancelled, too late -> Expired, policy says deny -> Denied.
+
+Judging exists so that a nonce is spent at the moment when evidence arrives, before anybody knows whether it is good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum, unique
+from typing import Final, TypeAlias, assert_never
+
+from tokenbridge.errors import RejectReason, UndecidedReason
+from tokenbridge.rp.assurance import Assurance
+from tokenbridge.rp.policy import Decision, Outcome
+from tokenbridge.rp.proof import Method, Proof
+
+MAX_ATTEMPTS: Final = 5
+"""Passwords, and again codes, that may be tried in one transaction."""
+
+# --- states ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The nonce is unspent and nothing is known about the person. `attempts` counts passwords."""
+
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """Card evidence has arrived and is being verified. The nonce is spent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingPassword:
+    """A card named the account but was not enough: the password of that account, and no other, is awaited."""
+
+    account: int
+    proofs: tuple[Proof, ...] = ()
+    doubts: tuple[UndecidedReason, ...] = ()
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingCode:
+    """The code of the account's authenticator app is awaited."""
+
+    account: int
+    proofs: tuple[Proof, ...] = ()
+    doubts: tuple[UndecidedReason, ...] = ()
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIn:
+    account: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """Policy said no to what was proved."""
+
+    account: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dead:
+    """Evidence was refused, or too many attempts were made."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    pass
+
+
+State: TypeAlias = Started | Judging | AwaitingPassword | AwaitingCode | SignedIn | Denied | Dead | Expired | Cancelled
+
+# --- events ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardPresented:
+    """A token has arrived; nothing about it is known yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordPresented:
+    """A password has arrived; it counts as an attempt before it is compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodePresented:
+    """A code has arrived; it counts as an attempt before it is compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What was presented is good (or, with `doubts`, undecided), and this is what policy makes of all proofs so far.
+
+    `by` says which presented evidence was judged; `proofs` are all proofs of the transaction, the new one included.
+    """
+
+    by: Method
+    account: int
+    proofs: tuple[Proof, ...]
+    doubts: tuple[UndecidedReason, ...] = ()
+    assurance: Assurance
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What was presented is bad. `account` is whom it concerned, when known: for the audit trail only."""
+
+    by: Method
+    reason: RejectReason
+    detail: str = ""
+    account: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeIsUp:
+    pass
+
+
+Event: TypeAlias = CardPresented | PasswordPresented | CodePresented | Judged | Refused | Cancel | TimeIsUp
+
+# --- effects ---------------------------------------------------------------------------------------------------
+
+
+@unique
+class Recorded(StrEnum):
+    """What the audit trail says happened in a sign-in."""
+
+    SIGNED_IN = "signed-in"
+    CHALLENGED = "challenged"
+    DENIED = "denied"
+    REFUSED = "refused"
+    TOO_MANY = "too-many-attempts"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Append to the audit trail."""
+
+    what: Recorded
+    account: int | None = None
+    detail: str = ""
+    assurance: Assurance | None = None
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    account: int
+    assurance: Assurance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Tell the client what was decided."""
+
+    decision: Decision
+    account: int
+    assurance: Assurance
+
+
+@unique
+class Refusal(StrEnum):
+    """Why an event does not fit the state."""
+
+    NOT_NOW = "not-now"
+    TOO_MANY = "too-many"
+    EXPIRED = "expired"
+    EVIDENCE = "evidence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """Tell the client no. `reason` is there when evidence was bad."""
+
+    why: Refusal
+    reason: RejectReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proceed:
+    """The event is in order: go on and judge what was presented."""
+
+
+Effect: TypeAlias = Record | OpenSession | Answer | Refuse | Proceed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    state: State
+    effects: tuple[Effect, ...]
+
+    @property
+    def proceeds(self) -> bool:
+        return any(isinstance(effect, Proceed) for effect in self.effects)
+
+
+# --- transitions -----------------------------------------------------------------------------------------------
+
+
+def is_final(state: State) -> bool:
+    return isinstance(state, SignedIn | Denied | Dead | Expired | Cancelled)
+
+
+def step(state: State, event: Event) -> Step:
+    """The one transition function. Every pair has an answer; an event that does not fit changes nothing."""
+    if is_final(state):
+        return _stay(state, Refuse(why=Refusal.EXPIRED if isinstance(state, Expired) else Refusal.NOT_NOW))
+    match event:
+        case Cancel():
+            return _to(Cancelled(), Record(what=Recorded.CANCELLED, account=_account(state)))
+        case TimeIsUp():
+            record = Record(what=Recorded.EXPIRED, account=_account(state))
+            return _to(Expired(), record, Refuse(why=Refusal.EXPIRED))
+        case Judged():
+            return _judged(event) if _awaits(state, event.by, event.account) else _not_now(state)
+        case Refused():
+            return _refused(state, event) if _awaits(state, event.by, _account(state)) else _not_now(state)
+        case _:
+            return _presented(state, event)
+
+
+def _presented(state: State, event: CardPresented | PasswordPresented | CodePresented) -> Step:
+    match event, state:
+        case CardPresented(), Started():
+            return _to(Judging(), Proceed())
+        case PasswordPresented(), Started() | AwaitingPassword():
+            return _attempt(state)
+        case CodePresented(), AwaitingCode():
+            return _attempt(state)
+        case _:
+            return _not_now(state)
+
+
+def _awaits(state: State, by: Method, account: int | None) -> bool:
+    """Whether `state` is the one in which evidence of the kind `by` for `account` is judged."""
+    match state:
+        case Started():
+            return by is Method.PASSWORD
+        case Judging():
+            return by is Method.CARD
+        case AwaitingPassword():
+            return by is Method.PASSWORD and account == state.account
+        case AwaitingCode():
+            return by is Method.TOTP and account == state.account
+        case _:
+            return False
+
+
+def _attempt(state: Started | AwaitingPassword | AwaitingCode) -> Step:
+    if state.attempts >= MAX_ATTEMPTS:
+        record = Record(what=Recorded.TOO_MANY, account=_account(state))
+        return _to(Dead(reason=Recorded.TOO_MANY), record, Refuse(why=Refusal.TOO_MANY))
+    return _to(replace(state, attempts=state.attempts + 1), Proceed())
+
+
+def _judged(event: Judged) -> Step:
+    match event.decision.outcome:
+        case Outcome.ALLOW:
+            session = OpenSession(account=event.account, assurance=event.assurance)
+            return _to(SignedIn(account=event.account), session, *_told(Recorded.SIGNED_IN, event))
+        case Outcome.DENY:
+            return _to(Denied(account=event.account), *_told(Recorded.DENIED, event))
+        case Outcome.CHALLENGE:
+            return _challenged(event)
+        case _:
+            assert_never(event.decision.outcome)
+
+
+def _challenged(event: Judged) -> Step:
+    methods = event.decision.methods
+    if methods and methods[0] is Method.PASSWORD:
+        waiting = AwaitingPassword(account=event.account, proofs=event.proofs, doubts=event.doubts)
+        return _to(waiting, *_told(Recorded.CHALLENGED, event))
+    if Method.TOTP in methods:
+        following = AwaitingCode(account=event.account, proofs=event.proofs, doubts=event.doubts)
+        return _to(following, *_told(Recorded.CHALLENGED, event))
+    # What would be enough (another card, say) can't follow in this transaction.
+    denied = replace(event, decision=replace(event.decision, outcome=Outcome.DENY))
+    return _to(Denied(account=event.account), *_told(Recorded.DENIED, denied))
+
+
+def _told(what: Recorded, event: Judged) -> tuple[Record, Answer]:
+    record = Record(what=what, account=event.account, assurance=event.assurance, decision=event.decision)
+    return record, Answer(decision=event.decision, account=event.account, assurance=event.assurance)
+
+
+def _refused(state: State, event: Refused) -> Step:
+    record = Record(what=Recorded.REFUSED, account=event.account, detail=f"{event.by}: {event.detail or event.reason}")
+    refuse = Refuse(why=Refusal.EVIDENCE, reason=event.reason)
+    if isinstance(state, Judging):
+        return _to(Dead(reason=event.reason), record, refuse)
+    return _to(state, record, refuse)
+
+
+def _account(state: State) -> int | None:
+    return state.account if isinstance(state, AwaitingPassword | AwaitingCode | SignedIn | Denied) else None
+
+
+def _to(state: State, *effects: Effect) -> Step:
+    return Step(state=state, effects=effects)
+
+
+_stay = _to
+
+
+def _not_now(state: State) -> Step:
+    return _stay(state, Refuse(why=Refusal.NOT_NOW))

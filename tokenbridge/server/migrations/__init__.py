@@ -1,0 +1,1 @@
+"""Alembic's scripts: one file in `versions` per change of the schema."""

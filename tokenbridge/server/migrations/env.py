@@ -1,0 +1,12 @@
+"""Alembic's entry: runs the migrations on the connection that `Database.upgrade` gives. It opens none itself."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from tokenbridge.server.store.schema import Base
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=Base.metadata, transactional_ddl=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,134 @@
+"""What the server can be told, with its defaults and the paths that follow from them. It opens nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tokenbridge import config
+from tokenbridge.errors import SetupError
+
+PREFIX = "TOKENBRIDGE_SERVER"
+FILE_NAME = "server.toml"
+
+
+def default_data(environ: Mapping[str, str] | None = None) -> Path:
+    """`$XDG_DATA_HOME/tokenbridge/server`."""
+    return config.xdg("XDG_DATA_HOME", ".local/share", environ) / "tokenbridge" / "server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of one server. Lifetimes are seconds.
+
+    `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port, as
+    people's browsers see them. Session lifetimes follow SP 800-63B-4 section 2.3 (AAL3: 15 minutes idle, 12 hours).
+    """
+
+    data: Path = field(default_factory=default_data)
+    name: str = "tokenbridge server"
+    origin: str = "https://localhost:8443"
+    host: str = "127.0.0.1"
+    port: int = 8443
+    database: str = ""
+    plain_http: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    sign_in_seconds: int = 300
+    session_idle_seconds: int = 900
+    session_overall_seconds: int = 43_200
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.data / 'server.db'}"
+
+    @property
+    def key_file(self) -> Path:
+        return self.data / "keys.json"
+
+    @property
+    def tls_dir(self) -> Path:
+        return self.data / "tls"
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.plain_http else "https"
+
+
+def load(data: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings of the data directory `data` (default: the variable, then XDG). Raises `SetupError`."""
+    found = config.load(Settings, _file(data, environ), prefix=PREFIX, environ=environ)
+    settings = found if data is None else dataclasses.replace(found, data=data)
+    check(settings)
+    return settings
+
+
+def _file(data: Path | None, environ: Mapping[str, str] | None) -> Path:
+    base = data or config.load(_Place, None, prefix=PREFIX, environ=environ).data
+    return base / FILE_NAME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    data: Path = field(default_factory=default_data)
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings that can't be right or are not safe. Raises `SetupError`."""
+    parts = urlsplit(settings.origin)
+    if parts.scheme != settings.scheme or not parts.hostname or settings.origin != f"{parts.scheme}://{parts.netloc}":
+        raise SetupError(
+            f"{settings.origin!r} is not an origin that this server can have",
+            next_step=f"Write {settings.scheme}://HOST or {settings.scheme}://HOST:PORT, without path or final slash.",
+        )
+    if len(settings.origin) > 255:
+        raise SetupError("The origin is longer than 255 characters, which no Web eID client signs.")
+    if settings.plain_http and not (is_loopback(settings.host) and is_loopback(parts.hostname)):
+        raise SetupError(
+            "Plain HTTP is allowed on loopback only.",
+            next_step="Set host to 127.0.0.1, or remove plain_http and use TLS.",
+        )
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise SetupError("tls_cert and tls_key belong together; only one of them is set.")
+    if min(settings.sign_in_seconds, settings.session_idle_seconds, settings.session_overall_seconds) < 1:
+        raise SetupError("Lifetimes are at least one second.")
+
+
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and loopback addresses; names are not looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def write(settings: Settings) -> Path:
+    """Write the settings that differ from the defaults to the data directory's file; returns its path."""
+    defaults = Settings(data=settings.data)
+    lines = []
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if item.name != "data" and value != getattr(defaults, item.name):
+            lines.append(f"{item.name} = {_toml(value)}")
+    path = settings.data / FILE_NAME
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return path
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    return '"' + "".join(_toml_char(c) for c in str(value)) + '"'
+
+
+def _toml_char(char: str) -> str:
+    # TOML 1.0, basic strings: quotation mark, backslash and control characters are escaped.
+    if char in '"\\':
+        return "\\" + char
+    return f"\\u{ord(char):04X}" if ord(char) < 0x20 or ord(char) == 0x7F else char

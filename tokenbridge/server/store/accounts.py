@@ -1,0 +1,116 @@
+"""Accounts and their authenticator-app secrets. Passwords arrive here as hashes, secrets as ciphertext."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.orm import Session
+
+from tokenbridge.errors import BadRequest
+from tokenbridge.rp.proof import Method
+from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
+
+USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
+NHS_UID = re.compile(r"[0-9]{12}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAccount:
+    """What an operator says about a person."""
+
+    username: str
+    display_name: str
+    password_hash: str | None = None
+    nhs_uid: str | None = None
+    email: str | None = None
+    upn: str | None = None
+
+
+def normal(username: str) -> str:
+    """The one spelling under which a name is stored and looked up."""
+    return unicodedata.normalize("NFKC", username).strip().casefold()
+
+
+def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
+    """Store a new account. Raises `BadRequest` for an unfit name or identifier; a clash shows at the commit."""
+    username = normal(new.username)
+    if not USERNAME.fullmatch(username):
+        raise BadRequest(f"{new.username!r} can't be a user name: letters, digits and . _ @ + - only.")
+    if new.nhs_uid is not None and not NHS_UID.fullmatch(new.nhs_uid):
+        raise BadRequest("An NHS user id has exactly 12 digits.")
+    if find(tx, username) is not None:
+        raise BadRequest(f"There is a user {username!r} already.", next_step="Choose another name.")
+    account = Account(
+        username=username,
+        display_name=new.display_name or new.username,
+        password_hash=new.password_hash,
+        nhs_uid=new.nhs_uid,
+        email=_lower(new.email),
+        upn=_lower(new.upn),
+        disabled=False,
+        created_at=now,
+    )
+    tx.add(account)
+    tx.flush()
+    return account
+
+
+def _lower(value: str | None) -> str | None:
+    return value.casefold() if value else None
+
+
+def find(tx: Session, username: str) -> Account | None:
+    return tx.scalar(select(Account).where(Account.username == normal(username)))
+
+
+def get(tx: Session, username: str) -> Account:
+    """Like `find`, for operators: raises `BadRequest` when there is nobody of that name."""
+    account = find(tx, username)
+    if account is None:
+        raise BadRequest(f"There is no user {username!r}.", next_step="See `tokenbridge server user list`.")
+    return account
+
+
+def by_id(tx: Session, account_id: int) -> Account | None:
+    return tx.get(Account, account_id)
+
+
+def everybody(tx: Session) -> list[Account]:
+    return list(tx.scalars(select(Account).order_by(Account.username)))
+
+
+def enrolled(tx: Session, account_id: int) -> frozenset[Method]:
+    """The methods that this account has beside its password."""
+    found = set()
+    if tx.scalar(select(exists().where(TotpSecret.account_id == account_id))):
+        found.add(Method.TOTP)
+    if tx.scalar(select(exists().where(EnrolledCertificate.account_id == account_id))):
+        found.add(Method.CARD)
+    return frozenset(found)
+
+
+def set_totp(tx: Session, account_id: int, sealed: bytes, now: dt.datetime) -> None:
+    """Replace the account's authenticator-app secret; `sealed` is ciphertext."""
+    row = tx.get(TotpSecret, account_id)
+    if row is None:
+        tx.add(TotpSecret(account_id=account_id, secret=sealed, last_step=0, created_at=now))
+    else:
+        row.secret, row.last_step, row.created_at = sealed, 0, now
+
+
+def totp(tx: Session, account_id: int) -> TotpSecret | None:
+    return tx.get(TotpSecret, account_id)
+
+
+def all_totp(tx: Session) -> list[TotpSecret]:
+    return list(tx.scalars(select(TotpSecret)))
+
+
+def spend_step(tx: Session, account_id: int, time_step: int) -> bool:
+    """Mark an RFC 6238 time step as used; False when it, or a later one, was used before."""
+    mark = update(TotpSecret).where(TotpSecret.account_id == account_id, TotpSecret.last_step < time_step)
+    return tx.connection().execute(mark.values(last_step=time_step)).rowcount == 1

@@ -1,0 +1,96 @@
+"""Enrolled certificates and the accounts that certificates belong to. It verifies none of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, delete, false, or_, select, update
+from sqlalchemy.orm import Session
+
+from tokenbridge.errors import BadRequest
+from tokenbridge.server.store.schema import Account, EnrolledCertificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """By what a certificate is recognised. Hexadecimal: `fingerprint` is SHA-256 of the DER, `issuer` SHA-256 of the
+    issuer's DER name, `serial` and `ski` plain. The last three are None unless the issuer may assert them."""
+
+    fingerprint: str
+    issuer: str
+    serial: str
+    ski: str | None
+    nhs_uid: str | None = None
+    upn: str | None = None
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCard:
+    marks: Marks
+    certificate: bytes
+    subject: str
+    label: str = ""
+
+
+def add(tx: Session, account_id: int, new: NewCard, now: dt.datetime) -> EnrolledCertificate:
+    """Bind a certificate to an account. The same again changes its label only; another account's is refused."""
+    row = tx.scalar(select(EnrolledCertificate).where(EnrolledCertificate.fingerprint == new.marks.fingerprint))
+    if row is not None and row.account_id != account_id:
+        raise BadRequest("This certificate is enrolled for another user.", next_step="Remove it there first.")
+    if row is not None:
+        row.label = new.label or row.label
+        return row
+    row = EnrolledCertificate(account_id=account_id, fingerprint=new.marks.fingerprint, issuer=new.marks.issuer)
+    row.serial, row.ski, row.subject, row.label = new.marks.serial, new.marks.ski, new.subject, new.label
+    row.certificate, row.enrolled_at, row.last_used = new.certificate, now, None
+    tx.add(row)
+    tx.flush()
+    return row
+
+
+def listed(tx: Session, account_id: int | None = None) -> list[tuple[EnrolledCertificate, str]]:
+    """Enrolled certificates with the user's name, of one account or of all."""
+    query = select(EnrolledCertificate, Account.username).join(Account, Account.id == EnrolledCertificate.account_id)
+    if account_id is not None:
+        query = query.where(EnrolledCertificate.account_id == account_id)
+    return [(row, username) for row, username in tx.execute(query.order_by(EnrolledCertificate.id))]
+
+
+def remove(tx: Session, card_id: int) -> bool:
+    return tx.connection().execute(delete(EnrolledCertificate).where(EnrolledCertificate.id == card_id)).rowcount == 1
+
+
+def used(tx: Session, fingerprint: str, now: dt.datetime) -> None:
+    """Note that an enrolled certificate was used; nothing happens when it is not enrolled."""
+    tx.execute(update(EnrolledCertificate).where(EnrolledCertificate.fingerprint == fingerprint).values(last_used=now))
+
+
+def owner(tx: Session, marks: Marks) -> Account | None:
+    """Whose certificate this is, or nobody's. An enrolled certificate goes before what an issuer asserts.
+
+    Enrolled means: the same certificate, or one of the same issuer with the same serial number or subject key
+    identifier (a renewed certificate for the same key). Two different owners are nobody.
+    """
+    rows = (
+        select(Account)
+        .join(EnrolledCertificate, Account.id == EnrolledCertificate.account_id)
+        .where(or_(EnrolledCertificate.fingerprint == marks.fingerprint, _same_key(marks)))
+        .distinct()
+    )
+    found = list(tx.scalars(rows)) or list(tx.scalars(select(Account).where(_asserted(marks))))
+    return found[0] if len(found) == 1 else None
+
+
+def _same_key(marks: Marks) -> ColumnElement[bool]:
+    same: ColumnElement[bool] = EnrolledCertificate.serial == marks.serial
+    if marks.ski is not None:
+        same = or_(same, EnrolledCertificate.ski == marks.ski)
+    return and_(EnrolledCertificate.issuer == marks.issuer, same)
+
+
+def _asserted(marks: Marks) -> ColumnElement[bool]:
+    pairs = ((Account.nhs_uid, marks.nhs_uid), (Account.upn, marks.upn), (Account.email, marks.email))
+    given = [column == value for column, value in pairs if value is not None]
+    return or_(false(), *given)

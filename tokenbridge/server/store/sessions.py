@@ -1,0 +1,112 @@
+"""Sessions of people who are signed in. Only the hash of a session's token is stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from tokenbridge.rp.assurance import Assurance
+from tokenbridge.server.store.schema import Account, SessionRow
+
+TOUCH_EVERY: Final = dt.timedelta(seconds=15)
+"""A session's idle limit moves at most this often, so that busy clients do not make a write of every request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    idle: dt.timedelta
+    overall: dt.timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A session that is valid now."""
+
+    id: int
+    account: Account
+    sign_in_ref: str
+    assurance: dict[str, Any]
+    expires_at: dt.datetime
+    idle_expires_at: dt.datetime
+
+
+def describe(assurance: Assurance) -> dict[str, Any]:
+    """What clients are told of an assurance: JSON types."""
+    return {
+        "aal": int(assurance.aal),
+        "acr": assurance.acr,
+        "amr": list(assurance.amr),
+        "phishing_resistant": assurance.phishing_resistant,
+        "hardware": assurance.hardware,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    token_hash: str
+    account_id: int
+    sign_in_ref: str
+    assurance: Assurance
+
+
+def add(tx: Session, new: NewSession, now: dt.datetime, lifetimes: Lifetimes) -> dt.datetime:
+    """Store a session; returns when it ends at the latest."""
+    end = now + lifetimes.overall
+    row = SessionRow(token_hash=new.token_hash, account_id=new.account_id, sign_in_ref=new.sign_in_ref)
+    row.assurance = describe(new.assurance)
+    row.started_at, row.expires_at = now, end
+    row.idle_expires_at = min(now + lifetimes.idle, end)
+    tx.add(row)
+    tx.flush()
+    return end
+
+
+def find(tx: Session, token_hash: str, now: dt.datetime) -> Live | None:
+    """The valid session of a token: not ended, not timed out, its account not disabled."""
+    query = (
+        select(SessionRow, Account)
+        .join(Account, Account.id == SessionRow.account_id)
+        .where(SessionRow.token_hash == token_hash, SessionRow.ended_at.is_(None), Account.disabled.is_(False))
+        .where(SessionRow.expires_at > now, SessionRow.idle_expires_at > now)
+    )
+    found = tx.execute(query).one_or_none()
+    if found is None:
+        return None
+    row, account = found
+    return Live(
+        id=row.id,
+        account=account,
+        sign_in_ref=row.sign_in_ref,
+        assurance=row.assurance,
+        expires_at=row.expires_at,
+        idle_expires_at=row.idle_expires_at,
+    )
+
+
+def due(live: Live, now: dt.datetime, lifetimes: Lifetimes) -> bool:
+    """Whether the idle limit should be moved."""
+    return min(now + lifetimes.idle, live.expires_at) - live.idle_expires_at >= TOUCH_EVERY
+
+
+def touch(tx: Session, live: Live, now: dt.datetime, lifetimes: Lifetimes) -> None:
+    """Move the idle limit of a session that is in use."""
+    new = min(now + lifetimes.idle, live.expires_at)
+    tx.execute(
+        update(SessionRow).where(SessionRow.id == live.id, SessionRow.ended_at.is_(None)).values(idle_expires_at=new)
+    )
+
+
+def end(tx: Session, live: Live, now: dt.datetime) -> bool:
+    """End one session; False when it had ended already."""
+    mark = update(SessionRow).where(SessionRow.id == live.id, SessionRow.ended_at.is_(None)).values(ended_at=now)
+    return tx.connection().execute(mark).rowcount == 1
+
+
+def end_all(tx: Session, account_id: int, now: dt.datetime) -> int:
+    """End every session of an account; returns how many there were."""
+    mark = update(SessionRow).where(SessionRow.account_id == account_id, SessionRow.ended_at.is_(None))
+    return tx.connection().execute(mark.where(SessionRow.expires_at > now).values(ended_at=now)).rowcount

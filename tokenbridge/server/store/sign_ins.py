@@ -1,0 +1,148 @@
+"""Sign-in transactions as rows: the machine's states written down and read back. It makes no transition itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from tokenbridge.errors import NotAllowedNow, UndecidedReason
+from tokenbridge.rp.challenge import Challenge
+from tokenbridge.rp.proof import Factor, Method, Proof
+from tokenbridge.server import login
+from tokenbridge.server.store.schema import SignIn
+
+KEEP: Final = dt.timedelta(days=1)
+"""How long a finished transaction is kept, so that a late client still learns what became of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A transaction as it was read. `ref` is the hash of its token."""
+
+    id: int
+    ref: str
+    version: int
+    client: str
+    challenge: Challenge
+    state: login.State
+
+
+def add(tx: Session, ref: str, client: str, challenge: Challenge) -> None:
+    """Store a new transaction in the state Started."""
+    name, data = dump(login.Started())
+    row = SignIn(token_hash=ref, state=name, data=data, version=0, client=client)
+    row.nonce, row.origin = challenge.nonce, challenge.origin
+    row.issued_at, row.expires_at = challenge.issued_at, challenge.expires_at
+    tx.add(row)
+
+
+def find(tx: Session, ref: str) -> Pending | None:
+    row = tx.scalar(select(SignIn).where(SignIn.token_hash == ref))
+    if row is None:
+        return None
+    challenge = Challenge(nonce=row.nonce, origin=row.origin, issued_at=row.issued_at, expires_at=row.expires_at)
+    state = parse(row.state, row.data)
+    return Pending(id=row.id, ref=ref, version=row.version, client=row.client, challenge=challenge, state=state)
+
+
+def change(tx: Session, pending: Pending, state: login.State) -> None:
+    """Move the transaction on, if nobody moved it since it was read. Raises `NotAllowedNow` otherwise."""
+    name, data = dump(state)
+    move = update(SignIn).where(SignIn.id == pending.id, SignIn.version == pending.version)
+    values = {"state": name, "data": data, "version": pending.version + 1}
+    if tx.connection().execute(move.values(**values)).rowcount != 1:
+        raise NotAllowedNow("Another request for the same sign-in was faster.")
+
+
+def purge(tx: Session, now: dt.datetime) -> None:
+    """Forget transactions that ended long ago."""
+    tx.execute(delete(SignIn).where(SignIn.expires_at < now - KEEP))
+
+
+# --- states as JSON --------------------------------------------------------------------------------------------
+
+
+def dump(state: login.State) -> tuple[str, dict[str, Any]]:
+    """The state's name and its fields as JSON types."""
+    name = type(state).__name__
+    match state:
+        case login.AwaitingPassword() | login.AwaitingCode():
+            return name, {
+                "account": state.account,
+                "proofs": [_dump_proof(proof) for proof in state.proofs],
+                "doubts": [str(doubt) for doubt in state.doubts],
+                "attempts": state.attempts,
+            }
+        case login.Started():
+            return name, {"attempts": state.attempts}
+        case login.SignedIn() | login.Denied():
+            return name, {"account": state.account}
+        case login.Dead():
+            return name, {"reason": state.reason}
+        case login.Judging() | login.Expired() | login.Cancelled():
+            return name, {}
+
+
+def parse(name: str, data: Mapping[str, Any]) -> login.State:
+    """The inverse of `dump`."""
+    return _PARSERS[name](data)
+
+
+def _waiting(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "account": data["account"],
+        "proofs": tuple(_parse_proof(proof) for proof in data["proofs"]),
+        "doubts": tuple(UndecidedReason(doubt) for doubt in data["doubts"]),
+        "attempts": data["attempts"],
+    }
+
+
+_PARSERS: Final[dict[str, Callable[[Mapping[str, Any]], login.State]]] = {
+    "Started": lambda data: login.Started(**data),
+    "Judging": lambda data: login.Judging(**data),
+    "AwaitingPassword": lambda data: login.AwaitingPassword(**_waiting(data)),
+    "AwaitingCode": lambda data: login.AwaitingCode(**_waiting(data)),
+    "SignedIn": lambda data: login.SignedIn(**data),
+    "Denied": lambda data: login.Denied(**data),
+    "Dead": lambda data: login.Dead(**data),
+    "Expired": lambda data: login.Expired(**data),
+    "Cancelled": lambda data: login.Cancelled(**data),
+}
+
+
+def _dump_proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "method": str(proof.method),
+        "factors": sorted(proof.factors),
+        "hardware_bound": proof.hardware_bound,
+        "phishing_resistant": proof.phishing_resistant,
+        "user_verified": proof.user_verified,
+        "user_present": proof.user_present,
+        "synced": proof.synced,
+        "credential": proof.credential,
+        "at": proof.at.isoformat(),
+        "certificate": proof.certificate.hex() if proof.certificate is not None else None,
+        "aaguid": proof.aaguid.hex() if proof.aaguid is not None else None,
+    }
+
+
+def _parse_proof(data: Mapping[str, Any]) -> Proof:
+    return Proof(
+        **{
+            **data,
+            "method": Method(data["method"]),
+            "factors": frozenset(Factor(factor) for factor in data["factors"]),
+            "at": dt.datetime.fromisoformat(data["at"]),
+            "certificate": _bytes(data["certificate"]),
+            "aaguid": _bytes(data["aaguid"]),
+        }
+    )
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
