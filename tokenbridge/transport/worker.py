@@ -1,0 +1,113 @@
+"""One thread per device. It owns the device's link; everybody else hands it jobs and waits for futures."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from tokenbridge.errors import Cancelled, DeviceError, TimedOut, TokenbridgeError
+from tokenbridge.log import get
+from tokenbridge.transport.pcsc import PcscLink
+
+T = TypeVar("T")
+
+_log = get("worker")
+
+
+@dataclass(slots=True)
+class Cancel:
+    """Set by the caller, asked by the job between two APDUs."""
+
+    deadline: float
+    """Absolute monotonic time in seconds."""
+    _event: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` or `TimedOut` if the job should not go on."""
+        if self._event.is_set():
+            raise Cancelled("caller")
+        if time.monotonic() > self.deadline:
+            raise TimedOut()
+
+
+Job = Callable[[PcscLink, Cancel], T]
+
+
+@dataclass(slots=True)
+class Ticket(Generic[T]):
+    """A job that was handed in."""
+
+    job: Job[T]
+    cancel: Cancel
+    future: Future[T] = field(default_factory=Future)
+
+
+class DeviceWorker:
+    """Runs jobs on the card in `reader`, one after the other, over one link that is opened when first needed.
+
+    A link that failed is closed; the next job opens a new one. `stop` when the card has left.
+    """
+
+    def __init__(self, reader: str, open_link: Callable[[str], PcscLink] = PcscLink) -> None:
+        self._reader = reader
+        self._open_link = open_link
+        self._link: PcscLink | None = None
+        self._queue: queue.SimpleQueue[Ticket[Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"tokenbridge-card {reader}", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job[T], *, deadline: float) -> Ticket[T]:
+        """Queue `job`; `deadline` is an absolute monotonic time, also for the time it spends in the queue."""
+        ticket = Ticket(job, Cancel(deadline))
+        self._queue.put(ticket)
+        return ticket
+
+    @property
+    def held_by_another_program(self) -> bool:
+        """Whether the worker waits for another program's transaction to end."""
+        link = self._link
+        return link is not None and link.waiting_for_transaction
+
+    def stop(self) -> None:
+        """End the thread after the job it is at; jobs behind it fail with `Cancelled`. Does not wait."""
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        while (ticket := self._queue.get()) is not None:
+            self._do(ticket)
+            del ticket  # a job may hold a secret: not longer than needed
+        self._close()
+        while not self._queue.empty():
+            if (late := self._queue.get()) is not None and late.future.set_running_or_notify_cancel():
+                late.future.set_exception(Cancelled("shutdown"))
+
+    def _do(self, ticket: Ticket[Any]) -> None:
+        if not ticket.future.set_running_or_notify_cancel():
+            return
+        try:
+            ticket.cancel.check()
+            if self._link is None:
+                self._link = self._open_link(self._reader)
+            ticket.future.set_result(ticket.job(self._link, ticket.cancel))
+        except DeviceError as err:
+            self._close()
+            ticket.future.set_exception(err)
+        except TokenbridgeError as err:
+            ticket.future.set_exception(err)
+        except Exception as err:  # noqa: BLE001  the worker loop must outlive any job
+            _log.exception("job on %s failed", self._reader)
+            self._close()
+            ticket.future.set_exception(TokenbridgeError(detail=repr(err)))
+
+    def _close(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
