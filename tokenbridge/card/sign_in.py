@@ -1,7 +1,7 @@
 """The card's part of a sign-in, in two transactions: look at the card, then, after the person typed the PIN, sign.
 
-No transaction is held while a person is waited for. The second one therefore starts by proving that the PIV application is
-still the selected one, before a PIN is sent: a PIN must never reach another program's application.
+No transaction is held while a person is waited for. The second one therefore starts by proving that the PIV application
+is still the selected one, before a PIN is sent: a PIN must never reach another program's application.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def authorize(
 ) -> Signed | PinReferenceChanged:
     """Verify `pin` (None: typed on the reader) and sign, in one transaction.
 
-    Raises `PinUnfit` (nothing sent), `PinWrong`, `PinBlocked`, the `DeviceError` family. Afterwards the card is reset, so
-    that no other program finds it unlocked.
+    Raises `PinUnfit` (nothing sent), `PinWrong`, `PinBlocked`, the `DeviceError` family. Afterwards the card is
+    reset, so that no other program finds it unlocked.
     """
     with link.transaction(reset_after=True):
         piv = Piv(Channel(link, cancel))
@@ -181,7 +181,10 @@ def _confirm_reference(piv: Piv, snapshot: CardSnapshot) -> CardSnapshot:
     """Prove that PIV is selected, and which PIN it wants: by the discovery object, or without one by selecting anew."""
     discovery = piv.discovery() if snapshot.has_discovery else None
     if discovery is None:
+        # Either the card has no such object, or another application was selected (or the card reset) meanwhile.
         piv.select()
+        discovery = piv.discovery() if snapshot.has_discovery else None
+    if discovery is None:
         return replace(snapshot, has_discovery=False, pin_reference_confirmed=True)
     if discovery.pin_reference is snapshot.pin_reference:
         return replace(snapshot, pin_reference_confirmed=True)
