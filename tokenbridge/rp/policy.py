@@ -106,8 +106,23 @@ class Decision:
     rule: str = ""
 
 
-def decide(policy: Policy, assurance: Assurance, context: Context, *, undecided: Sequence[Undecided] = ()) -> Decision:
-    """Apply the first matching rule. Evidence that could not be judged (`undecided`) never suppresses a challenge."""
+def decide(
+    policy: Policy,
+    assurance: Assurance,
+    context: Context,
+    *,
+    undecided: Sequence[Undecided] = (),
+    notes: Sequence[Reason] = (),
+) -> Decision:
+    """Apply the first matching rule. Evidence that could not be judged (`undecided`) never suppresses a challenge.
+
+    `notes` come from the verifier (for example: revocation not offered) and end the decision's reasons.
+    """
+    decision = _decide(policy, assurance, context, undecided)
+    return replace(decision, reasons=(*decision.reasons, *notes))
+
+
+def _decide(policy: Policy, assurance: Assurance, context: Context, undecided: Sequence[Undecided]) -> Decision:
     rule = next((rule for rule in policy.rules if rule.matches(context)), None)
     if rule is None:
         text = f"No rule of the policy covers the client {context.client!r}."
