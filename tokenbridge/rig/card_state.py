@@ -42,7 +42,11 @@ class TriesWord(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardProfile:
-    """What kind of card it is; fixed at personalisation."""
+    """What kind of card it is; fixed at personalisation.
+
+    The capability container is off because of the benchmarks: OpenSC reads one twice for nothing, and the comparison
+    shall not be in our favour by that.
+    """
 
     extended_length: bool = False
     tries_word: TriesWord = TriesWord.STANDARD
@@ -51,6 +55,7 @@ class CardProfile:
     pin_tries: int = 3
     puk_tries: int = 3
     vendor_instructions: bool = True
+    capability_container: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

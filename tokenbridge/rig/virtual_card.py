@@ -29,8 +29,12 @@ from tokenbridge.rig.piv_objects import PinPolicy, PinRef, Tag
 from tokenbridge.wire.apdu import CHAINING, INS, SW, ApduError, Command, Response
 from tokenbridge.wire.chaining import CommandAssembler, ResponseQueue
 
-HISTORICAL: Final = bytes.fromhex("8073FF0100")
-"""Historical bytes: one card capabilities object (ISO/IEC 7816-4 section 8.1.1.2.7); the last byte tells lengths."""
+HISTORICAL: Final = bytes.fromhex("80F9A0000003080000100073FF0100")
+"""Historical bytes: PIV's identifier (F9) and the card capabilities (73), whose last byte tells about lengths.
+
+ISO/IEC 7816-4 section 8.1.1. OpenSC takes a card that names PIV here for one that keeps to the standard; one with the
+capabilities alone it probes for known faults, with more commands; on 3B80800101 it gives up elliptic curves.
+"""
 EXTENDED_CAPABILITY: Final = 0xC0
 """Command chaining and extended Lc and Le. Cards of the short profile say nothing, as most PIV cards do."""
 
@@ -40,7 +44,7 @@ MANDATORY: Final[dict[int, Handler]] = {**piv_pins.HANDLERS, **piv_data.HANDLERS
 def make_atr(*, extended: bool) -> bytes:
     """A direct-convention T=1 answer to reset with check byte (ISO/IEC 7816-3 section 8.2)."""
     capability = EXTENDED_CAPABILITY if extended else 0
-    body = bytes.fromhex("95138101") + HISTORICAL[:-1] + bytes([HISTORICAL[-1] | capability])
+    body = bytes.fromhex("9F138101") + HISTORICAL[:-1] + bytes([HISTORICAL[-1] | capability])
     check = 0
     for byte in body:
         check ^= byte
@@ -70,14 +74,15 @@ class VirtualCard:
         second_pin: bytes = DEFAULT_SECOND_PIN,
         path: Path | None = None,
     ) -> VirtualCard:
-        """A card with CHUID and CCC but no keys. `pin` is the PIN of the discovery object's primary reference."""
+        """A card without keys. `pin` is the PIN of the discovery object's primary reference."""
         profile = profile or CardProfile()
         guid = os.urandom(16)
         state = CardState(
             profile=profile, guid=guid, pins=card_state.fresh_pins(profile, pin=pin, puk=puk, second_pin=second_pin)
         )
         state.objects[Tag.CHUID] = piv_objects.chuid(guid)
-        state.objects[Tag.CCC] = piv_objects.capability_container(guid[:14])
+        if profile.capability_container:
+            state.objects[Tag.CCC] = piv_objects.capability_container(guid[:14])
         card = cls(state, path)
         card.save()
         return card
