@@ -12,17 +12,15 @@ from sqlalchemy.orm import Session
 
 from tokenbridge import log
 from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, TokenbridgeError, TooMany
-from tokenbridge.rp.challenge import new_challenge
+from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login
+from tokenbridge.server.people import Person, person
 from tokenbridge.server.store import accounts, audit, cards, sessions, sign_ins
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sign_ins import Pending
 
 Clock = Callable[[], dt.datetime]
-Next = login.Event | Callable[[Session, login.State], login.Event]
-"""An event, or how to find it out from the database within the same transaction."""
-
 MAX_TOKEN: Final = 128
 
 _MESSAGES: Final = {
@@ -47,18 +45,18 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What a request led to: the new state, the answer for the client if there is one, the session if one opened."""
+    """What a request led to: the new state; with an answer, whom it concerns; the session, if one was opened."""
 
     pending: Pending
     state: login.State
     answer: login.Answer | None = None
-    refuse: login.Refuse | None = None
+    person: Person | None = None
     opened: Opened | None = None
 
 
-@dataclass(slots=True)
-class _Work:
-    """What one database transaction has come to so far."""
+@dataclass(slots=True, kw_only=True)
+class Moment:
+    """One transaction of sign-in inside one transaction of the database: what is known, and what came of it so far."""
 
     tx: Session
     now: dt.datetime
@@ -66,9 +64,14 @@ class _Work:
     pending: Pending
     state: login.State
     answer: login.Answer | None = None
+    person: Person | None = None
     refuse: login.Refuse | None = None
     opened: Opened | None = None
     entries: list[audit.Entry] = field(default_factory=list)
+
+
+Next = login.Event | Callable[[Moment], login.Event]
+"""An event, or how to find it out within the same database transaction."""
 
 
 class Ledger:
@@ -79,45 +82,40 @@ class Ledger:
         self._clock = clock
         self._lifetimes = lifetimes
 
-    def open(self, *, client: str, origin: str, random: bytes, ttl: dt.timedelta) -> tuple[str, Pending]:
-        """Begin a transaction; returns its token (shown once) and what it holds."""
+    def open(self, *, client: str, origin: str, random: bytes, ttl: dt.timedelta) -> tuple[str, Challenge]:
+        """Begin a transaction; returns its token, which is shown once, and its challenge."""
         token, now = keys.new_token(), self._clock()
         challenge = new_challenge(random=random, origin=origin, now=now, ttl=ttl)
         with self._database.write() as tx:
             sign_ins.purge(tx, now)
             sign_ins.add(tx, keys.hash_token(token), client, challenge)
-        pending = Pending(
-            id=0, ref=keys.hash_token(token), version=0, client=client, challenge=challenge, state=login.Started()
-        )
-        return token, pending
-
-    def look(self, token: str) -> Pending:
-        """The transaction of a token. Raises `Rejected(CHALLENGE_UNKNOWN)`."""
-        with self._database.read() as tx:
-            return _find(tx, token)
+        return token, challenge
 
     def advance(self, token: str, request: str, *events: Next) -> Done:
         """Feed `events` to the machine until one is refused, and carry out all effects in one commit.
 
-        Raises `Rejected(CHALLENGE_UNKNOWN)` for an unknown token and `NotAllowedNow` when another request was faster;
-        a refusal by the machine is returned, see `raise_refusal`.
+        A refusal by the machine is carried out and committed like everything else, then raised: `Rejected`,
+        `NotAllowedNow` or `TooMany`. Raises `Rejected(CHALLENGE_UNKNOWN)` for an unknown token, and `NotAllowedNow`
+        when another request was faster.
         """
         with self._database.write() as tx:
             pending = _find(tx, token)
-            work = _Work(tx=tx, now=self._clock(), request=request, pending=pending, state=pending.state)
+            work = Moment(tx=tx, now=self._clock(), request=request, pending=pending, state=pending.state)
             if not login.is_final(work.state) and work.now >= pending.challenge.expires_at:
                 events = (login.TimeIsUp(),)
             for event in events:
-                self._step(work, event if not callable(event) else event(tx, work.state))
+                self._step(work, event(work) if callable(event) else event)
                 if work.refuse is not None:
                     break
             if work.state != pending.state:
                 sign_ins.change(tx, pending, work.state)
         for entry in work.entries:
             log.audit().info(json.dumps(entry.as_dict()))
-        return Done(pending=pending, state=work.state, answer=work.answer, refuse=work.refuse, opened=work.opened)
+        if work.refuse is not None:
+            raise _error(work.refuse)
+        return Done(pending=pending, state=work.state, answer=work.answer, person=work.person, opened=work.opened)
 
-    def _step(self, work: _Work, event: login.Event) -> None:
+    def _step(self, work: Moment, event: login.Event) -> None:
         result = login.step(work.state, event)
         work.state = result.state
         for effect in result.effects:
@@ -128,6 +126,7 @@ class Ledger:
                     work.opened = self._open_session(work, effect)
                 case login.Answer():
                     work.answer = effect
+                    work.person = person(work.tx, effect.account)
                 case login.Refuse():
                     work.refuse = effect
                 case login.Proceed():
@@ -137,7 +136,7 @@ class Ledger:
                 if proof.method is Method.CARD:
                     cards.used(work.tx, proof.credential, work.now)
 
-    def _open_session(self, work: _Work, effect: login.OpenSession) -> Opened:
+    def _open_session(self, work: Moment, effect: login.OpenSession) -> Opened:
         token = keys.new_token()
         new = sessions.NewSession(
             token_hash=keys.hash_token(token),
@@ -157,7 +156,7 @@ def _find(tx: Session, token: str) -> Pending:
     return pending
 
 
-def _event(work: _Work, record: login.Record) -> audit.Event:
+def _event(work: Moment, record: login.Record) -> audit.Event:
     account = accounts.by_id(work.tx, record.account) if record.account is not None else None
     detail: dict[str, Any] = {"client": work.pending.client}
     if record.detail:
@@ -178,12 +177,6 @@ def _event(work: _Work, record: login.Record) -> audit.Event:
     )
 
 
-def raise_refusal(done: Done) -> None:
-    """Raise what a refusal by the machine means for the client; return when there was none."""
-    if done.refuse is not None:
-        raise _error(done.refuse)
-
-
 def _error(refuse: login.Refuse) -> TokenbridgeError:
     match refuse.why:
         case login.Refusal.TOO_MANY:
@@ -194,6 +187,6 @@ def _error(refuse: login.Refuse) -> TokenbridgeError:
             return NotAllowedNow("This sign-in does not take that now: it has ended or awaits something else.")
         case login.Refusal.EVIDENCE:
             reason = refuse.reason or RejectReason.MALFORMED
-            error = Rejected(reason, _MESSAGES.get(reason))
+            error = Rejected(reason, refuse.message or _MESSAGES.get(reason))
             error.hint = _STEPS.get(reason, error.hint)
             return error

@@ -1,0 +1,80 @@
+"""The server's composition root: everything is put together here and nowhere else. It decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from tokenbridge.errors import TokenbridgeError
+from tokenbridge.rp.policy import DEFAULT_POLICY
+from tokenbridge.server import api, keys, passwords, problems, revocation
+from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.ledger import Clock, Ledger
+from tokenbridge.server.middleware import Envelope
+from tokenbridge.server.password_sign_in import PasswordSignIn
+from tokenbridge.server.revocation import RevocationFetcher
+from tokenbridge.server.sessions import SessionDesk
+from tokenbridge.server.settings import Settings
+from tokenbridge.server.sign_in import Parts, SignInDesk
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.sessions import Lifetimes
+from tokenbridge.server.trust import TrustBook
+
+HASHING_THREADS: Final = 2
+"""argon2id takes 64 MiB each: this bounds the memory that a flood of passwords can claim."""
+
+
+def utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
+    """The application. Raises `SetupError` when the data directory is not set up."""
+    app = FastAPI(
+        title="tokenbridge server", docs_url=None, redoc_url=None, openapi_url="/openapi.json", lifespan=_lifespan
+    )
+    database = Database(settings.database_url)
+    lifetimes = Lifetimes(
+        idle=dt.timedelta(seconds=settings.session_idle_seconds),
+        overall=dt.timedelta(seconds=settings.session_overall_seconds),
+    )
+    ledger, trust = Ledger(database, clock, lifetimes), TrustBook(database)
+    ring = keys.load(settings.key_file)
+    app.state.database = database
+    app.state.sessions = SessionDesk(database, clock, lifetimes)
+    app.state.parts = Parts(
+        settings=settings,
+        ledger=ledger,
+        trust=trust,
+        revocation=RevocationFetcher(revocation.client(), clock),
+        cards=CardSignIn(database=database, ledger=ledger, trust=trust, policy=DEFAULT_POLICY, clock=clock),
+        passwords=PasswordSignIn(database=database, ledger=ledger, ring=ring, policy=DEFAULT_POLICY),
+        hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
+    )
+    app.state.sign_ins = SignInDesk(app.state.parts)
+    app.include_router(api.router)
+    app.add_exception_handler(TokenbridgeError, problems.on_tokenbridge_error)
+    app.add_exception_handler(RequestValidationError, problems.on_invalid_body)
+    app.add_exception_handler(HTTPException, problems.on_http_error)
+    app.add_middleware(Envelope, tls=not settings.plain_http)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    await asyncio.to_thread(passwords.prepare)
+    try:
+        yield
+    finally:
+        await parts.revocation.close()
+        parts.hashing.shutdown(wait=False, cancel_futures=True)
+        app.state.database.close()

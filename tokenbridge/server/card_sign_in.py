@@ -1,0 +1,73 @@
+"""Signing in with a card: spend the nonce, then judge the token. It blocks, and fetches nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn
+
+from tokenbridge.errors import Rejected
+from tokenbridge.rp.certs import RevocationData
+from tokenbridge.rp.policy import Policy
+from tokenbridge.rp.proof import Method
+from tokenbridge.server import card_evidence, login
+from tokenbridge.server.card_evidence import Presented
+from tokenbridge.server.judge import Shown, judge
+from tokenbridge.server.ledger import Clock, Done, Ledger
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.sign_ins import Pending
+from tokenbridge.server.trust import TrustBook
+
+MAX_DETAIL: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardAttempt:
+    """A token whose nonce is spent, on its way to be judged."""
+
+    token: str
+    request: str
+    pending: Pending
+    presented: Presented
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardSignIn:
+    """The two halves around the fetching of revocation data."""
+
+    database: Database
+    ledger: Ledger
+    trust: TrustBook
+    policy: Policy
+    clock: Clock
+
+    def begin(self, token: str, raw: Mapping[str, Any], request: str) -> CardAttempt:
+        """Spend the nonce and read the token. A token that can't be read ends the transaction: `Rejected`."""
+        done = self.ledger.advance(token, request, login.CardPresented())
+        try:
+            presented = card_evidence.read(raw, self.trust.current())
+        except Rejected as err:
+            self._refuse(token, request, err)
+        return CardAttempt(token=token, request=request, pending=done.pending, presented=presented)
+
+    def complete(self, attempt: CardAttempt, revocation: RevocationData) -> tuple[Done, bool]:
+        """Verify the token and let policy decide; also whether revocation stayed in doubt.
+
+        Bad evidence ends the transaction: `Rejected`.
+        """
+        pending, now = attempt.pending, self.clock()
+        try:
+            verdict = card_evidence.verify(attempt.presented, pending.challenge, revocation, self.database, now)
+        except Rejected as err:
+            self._refuse(attempt.token, attempt.request, err)
+        shown = Shown(by=Method.CARD, proofs=verdict.proofs, doubts=verdict.doubts)
+        event = judge(self.policy, shown, verdict.person, pending.client, now)
+        decision = replace(event.decision, reasons=(*event.decision.reasons, *verdict.notes))
+        done = self.ledger.advance(attempt.token, attempt.request, replace(event, decision=decision))
+        return done, bool(verdict.doubts)
+
+    def _refuse(self, token: str, request: str, err: Rejected) -> NoReturn:
+        """Record bad evidence; what the machine says to it is raised."""
+        event = login.Refused(by=Method.CARD, reason=err.reason, message=err.message, detail=err.detail[:MAX_DETAIL])
+        self.ledger.advance(token, request, event)
+        raise err

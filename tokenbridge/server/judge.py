@@ -1,0 +1,46 @@
+"""From proofs to the machine's next event: who it is, what policy makes of it. It verifies no evidence."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Final
+
+from tokenbridge.errors import Undecided, UndecidedReason
+from tokenbridge.rp.assurance import assess
+from tokenbridge.rp.policy import Context, Decision, Outcome, Policy, Reason, decide
+from tokenbridge.rp.proof import Method, Proof
+from tokenbridge.server import login
+from tokenbridge.server.people import Person
+
+_DISABLED: Final = "Not signed in: this account is disabled."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a sign-in has come to: the newest evidence is of the kind `by`; `proofs` are all that passed."""
+
+    by: Method
+    proofs: tuple[Proof, ...]
+    doubts: tuple[UndecidedReason, ...] = ()
+
+
+def judge(policy: Policy, shown: Shown, who: Person, client: str, now: dt.datetime) -> login.Judged:
+    """The event that says what `policy` decides about what `who` has shown to `client`."""
+    assurance = assess(shown.proofs)
+    context = Context(client=client, enrolled=who.enrolled, now=now)
+    doubts = [Undecided(reason) for reason in shown.doubts]
+    decision = _disabled() if who.disabled else decide(policy, assurance, context, undecided=doubts)
+    return login.Judged(
+        by=shown.by,
+        account=who.id,
+        proofs=shown.proofs,
+        doubts=shown.doubts,
+        assurance=assurance,
+        decision=decision,
+    )
+
+
+def _disabled() -> Decision:
+    reason = Reason(code="account-disabled", text=_DISABLED)
+    return Decision(outcome=Outcome.DENY, reasons=(reason,), sentence=_DISABLED)

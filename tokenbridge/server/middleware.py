@@ -1,0 +1,112 @@
+"""What holds for every request: an id, a bounded body, safe headers, and no trace of a crash in the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tokenbridge import log
+from tokenbridge.errors import BadRequest, TokenbridgeError
+from tokenbridge.server import problems
+
+MAX_BODY: Final = 16 * 1024
+BODY_SECONDS: Final = 10.0
+
+_log = log.get("server")
+
+HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
+
+
+class _ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class Envelope:
+    """The outermost layer of the application. It is the HTTP dispatcher: the one place that catches everything."""
+
+    def __init__(self, app: ASGIApp, *, tls: bool) -> None:
+        self._app = app
+        self._headers = (*HEADERS, HSTS) if tls else HEADERS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, (*self._headers, (b"x-request-id", request_id.encode())))
+        try:
+            body = await _read(scope, receive)
+            await self._app(scope, _Replay(body, receive), answer)
+        except _ClientGone:
+            return
+        except TokenbridgeError as err:
+            await answer.fail(scope, receive, err, request_id)
+        except Exception:  # noqa: BLE001 - the HTTP dispatcher: nothing may reach the client but a bland error
+            _log.exception("request %s failed", request_id)
+            await answer.fail(scope, receive, TokenbridgeError(), request_id)
+
+
+async def _read(scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises `BodyTooLarge`, or `BadRequest` when it does not arrive in time."""
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    if not declared.isdigit() or len(declared) > 9 or int(declared) > MAX_BODY:
+        raise problems.BodyTooLarge
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _ClientGone
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY:
+                    raise problems.BodyTooLarge
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError as err:
+        raise BadRequest("The request did not arrive in time.") from err
+
+
+class _Replay:
+    """Gives the body that was read, then whatever the client still says."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+class _Answer:
+    """The response, with the headers that every one has."""
+
+    def __init__(self, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        self._send = send
+        self._headers = headers
+        self._started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        await self._send(message)
+
+    async def fail(self, scope: Scope, receive: Receive, error: TokenbridgeError, request_id: str) -> None:
+        if not self._started:
+            await problems.answer(error, request_id)(scope, receive, self)

@@ -1,0 +1,126 @@
+"""Signing in with a password and an app code. It blocks; the slow comparison of the password is the caller's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tokenbridge.errors import NotAllowedNow, RejectReason, TooMany
+from tokenbridge.rp.policy import Policy
+from tokenbridge.rp.proof import Factor, Method, Proof
+from tokenbridge.server import login, totp
+from tokenbridge.server.judge import Shown, judge
+from tokenbridge.server.keys import KeyRing
+from tokenbridge.server.ledger import Done, Ledger, Moment
+from tokenbridge.server.people import Person, person
+from tokenbridge.server.store import accounts, throttle
+from tokenbridge.server.store.database import Database
+
+_KNOWLEDGE: Final = frozenset({Factor.KNOWLEDGE})
+_POSSESSION: Final = frozenset({Factor.POSSESSION})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordAttempt:
+    """A password that was counted. `encoded` is the hash to compare it with, None when nothing would be right."""
+
+    token: str
+    request: str
+    encoded: str | None
+    who: Person | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordSignIn:
+    """Password, then code. Every attempt is counted before it is compared."""
+
+    database: Database
+    ledger: Ledger
+    ring: KeyRing
+    policy: Policy
+
+    def begin(self, token: str, username: str, request: str) -> PasswordAttempt:
+        """Count the attempt and find what to compare with."""
+
+        def counted(moment: Moment) -> login.Event:
+            _count(moment, "password", accounts.normal(username))
+            return login.PasswordPresented()
+
+        self.ledger.advance(token, request, counted)
+        with self.database.read() as tx:
+            account = accounts.find(tx, username)
+            who = person(tx, account.id) if account is not None else None
+        encoded = account.password_hash if account is not None and not account.disabled else None
+        return PasswordAttempt(token=token, request=request, encoded=encoded, who=who)
+
+    def complete(self, attempt: PasswordAttempt, *, good: bool) -> Done:
+        """Go on with a right password; a wrong one, or one of another account than the card's, is `Rejected`."""
+
+        def judged(moment: Moment) -> login.Event:
+            who, waiting = attempt.who, moment.state
+            fixed = waiting.account if isinstance(waiting, login.AwaitingPassword) else None
+            if not good or who is None or fixed not in (None, who.id):
+                return _wrong_password(who, good=good)
+            return self._password_shown(moment, who)
+
+        return self.ledger.advance(attempt.token, attempt.request, judged)
+
+    def code(self, token: str, code: str, request: str) -> Done:
+        """Compare and spend a code, all in one database transaction."""
+
+        def counted(moment: Moment) -> login.Event:
+            if isinstance(moment.state, login.AwaitingCode):
+                _count(moment, "code", str(moment.state.account))
+            return login.CodePresented()
+
+        return self.ledger.advance(token, request, counted, lambda moment: self._code_shown(moment, code))
+
+    def _password_shown(self, moment: Moment, who: Person) -> login.Event:
+        waiting = moment.state if isinstance(moment.state, login.AwaitingPassword) else None
+        proof = Proof(method=Method.PASSWORD, factors=_KNOWLEDGE, credential=f"password:{who.id}", at=moment.now)
+        shown = Shown(
+            by=Method.PASSWORD,
+            proofs=(*(waiting.proofs if waiting else ()), proof),
+            doubts=waiting.doubts if waiting else (),
+        )
+        return judge(self.policy, shown, who, moment.pending.client, moment.now)
+
+    def _code_shown(self, moment: Moment, code: str) -> login.Event:
+        state = moment.state
+        who = person(moment.tx, state.account) if isinstance(state, login.AwaitingCode) else None
+        if not isinstance(state, login.AwaitingCode) or who is None:
+            raise NotAllowedNow
+        problem = self._spend(moment, who.id, code)
+        if problem:
+            return login.Refused(by=Method.TOTP, reason=RejectReason.CODE_WRONG, detail=problem, account=who.id)
+        proof = Proof(method=Method.TOTP, factors=_POSSESSION, credential=totp.context(who.id), at=moment.now)
+        shown = Shown(by=Method.TOTP, proofs=(*state.proofs, proof), doubts=state.doubts)
+        return judge(self.policy, shown, who, moment.pending.client, moment.now)
+
+    def _spend(self, moment: Moment, account: int, code: str) -> str:
+        """Use a code up; returns what is wrong with it, or nothing."""
+        row = accounts.totp(moment.tx, account)
+        if row is None:
+            return "no app enrolled"
+        secret = self.ring.decrypt(row.secret, context=totp.context(account)).decode()
+        step = totp.step_of(secret, code, moment.now)
+        if step is None:
+            return "wrong code"
+        return "" if accounts.spend_step(moment.tx, account, step) else "code used before"
+
+
+def _wrong_password(who: Person | None, *, good: bool) -> login.Refused:
+    if who is None:
+        detail = "no such user"
+    elif who.disabled:
+        detail = "account disabled"
+    else:
+        detail = "password of another account than the card's" if good else "wrong password"
+    account = who.id if who is not None else None
+    return login.Refused(by=Method.PASSWORD, reason=RejectReason.CREDENTIALS_WRONG, detail=detail, account=account)
+
+
+def _count(moment: Moment, kind: str, name: str) -> None:
+    # Raising undoes this very count as well, which leaves the counter at its limit for the rest of the minute.
+    if not throttle.allow(moment.tx, kind, name, moment.now):
+        raise TooMany

@@ -1,0 +1,113 @@
+"""How errors become HTTP answers, in one table. Outsiders get code and safe message, the log gets the rest."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from tokenbridge import log
+from tokenbridge.errors import (
+    BadRequest,
+    Cancelled,
+    NotAllowedNow,
+    OriginRefused,
+    Rejected,
+    RejectReason,
+    RequestRefused,
+    SetupError,
+    TokenbridgeError,
+    TooMany,
+    Undecided,
+)
+
+_log = log.get("server")
+
+STATUS: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
+    BadRequest: HTTPStatus.BAD_REQUEST,
+    OriginRefused: HTTPStatus.FORBIDDEN,
+    NotAllowedNow: HTTPStatus.CONFLICT,
+    TooMany: HTTPStatus.TOO_MANY_REQUESTS,
+    RequestRefused: HTTPStatus.BAD_REQUEST,
+    Rejected: HTTPStatus.FORBIDDEN,
+    Undecided: HTTPStatus.SERVICE_UNAVAILABLE,
+    Cancelled: HTTPStatus.CONFLICT,
+    SetupError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class NoSession(RequestRefused):
+    """The bearer token is missing, unknown, ended or timed out."""
+
+    code = "no-session"
+    summary = "You are not signed in, or the session has ended."
+    next_step = "Sign in again."
+
+
+class NotFound(RequestRefused):
+    code = "not-found"
+    summary = "There is nothing at this address."
+    next_step = "Check the address against the API's description."
+
+
+class BodyTooLarge(RequestRefused):
+    code = "too-large"
+    summary = "The request is too large."
+    next_step = "Send at most 16 kilobytes."
+
+
+_OWN: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
+    NoSession: HTTPStatus.UNAUTHORIZED,
+    NotFound: HTTPStatus.NOT_FOUND,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+}
+
+
+def status(error: TokenbridgeError) -> HTTPStatus:
+    """The HTTP status of an error: the table's row of its nearest class."""
+    if isinstance(error, Rejected) and error.reason is RejectReason.CHALLENGE_UNKNOWN:
+        return HTTPStatus.NOT_FOUND
+    table = {**STATUS, **_OWN}
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def answer(error: TokenbridgeError, request_id: str) -> JSONResponse:
+    """The error body of the API."""
+    code = status(error)
+    headers = {"WWW-Authenticate": "Bearer"} if code is HTTPStatus.UNAUTHORIZED else {}
+    if code is HTTPStatus.TOO_MANY_REQUESTS:
+        headers["Retry-After"] = "60"
+    return JSONResponse({"error": {**error.as_dict(), "request_id": request_id}}, code, headers)
+
+
+def request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", ""))
+
+
+async def on_tokenbridge_error(request: Request, error: Exception) -> JSONResponse:
+    """A typed error: logged with its detail at a level that fits."""
+    found = error if isinstance(error, TokenbridgeError) else TokenbridgeError(detail=repr(error))
+    level = "error" if status(found) >= HTTPStatus.INTERNAL_SERVER_ERROR else "info"
+    getattr(_log, level)("request %s: %s: %s (%s)", request_id(request), found.code, found.message, found.detail)
+    return answer(found, request_id(request))
+
+
+async def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
+    """A body of the wrong shape. The answer names the places, never the values: they may be secrets."""
+    problems: list[dict[str, Any]] = list(getattr(error, "errors", list)())
+    places = sorted({".".join(str(part) for part in problem.get("loc", ())[1:4]) or "body" for problem in problems})
+    message = f"The request can't be understood: {', '.join(places[:5])[:200]}."
+    return answer(BadRequest(message), request_id(request))
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses by itself: unknown addresses and methods."""
+    code = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
+    if code == HTTPStatus.NOT_FOUND:
+        return answer(NotFound(), request_id(request))
+    result = answer(BadRequest(), request_id(request))
+    result.status_code = code
+    return result

@@ -1,0 +1,73 @@
+"""Runs the server: listens, says that it is ready, stops gracefully. What is served is put together in `app`."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from tokenbridge.errors import SetupError
+from tokenbridge.server import app, tls
+from tokenbridge.server.settings import Settings
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.upgrade import upgrade
+
+GRACE_SECONDS: Final = 10
+KEEP_ALIVE_SECONDS: Final = 15
+
+
+def run(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `ready` gets the address once the socket accepts. Raises `SetupError`."""
+    database = Database(settings.database_url)
+    upgrade(database)
+    database.close()
+    files = tls.prepare(settings, app.utc_now())
+    application = app.build(settings)
+    listener = _listen(settings)
+    config = uvicorn.Config(
+        application,
+        ssl_certfile=files.certificate if files else None,
+        ssl_keyfile=files.key if files else None,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    _Server(config, lambda: ready(_address(settings, listener))).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._ready()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=256)
+    except (OSError, OverflowError) as err:
+        raise SetupError(
+            f"{settings.host} port {settings.port} can't be listened on: {err}.",
+            next_step="Stop the program that has the port, or set another port.",
+        ) from err
+
+
+def _address(settings: Settings, listener: socket.socket) -> str:
+    """The origin, with the port that the system chose when the setting was 0."""
+    port = listener.getsockname()[1]
+    host = urlsplit(settings.origin).hostname or settings.host
+    return settings.origin if settings.port else f"{settings.scheme}://{host}:{port}"

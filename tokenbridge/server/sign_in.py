@@ -1,0 +1,97 @@
+"""The sign-in as the API sees it. Blocking work leaves the event loop here, and only here; no rule stands here."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tokenbridge.rp.challenge import NONCE_BYTES, Challenge
+from tokenbridge.rp.webeid import Algorithm
+from tokenbridge.server import login, passwords
+from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.ledger import Done, Ledger
+from tokenbridge.server.password_sign_in import PasswordSignIn
+from tokenbridge.server.revocation import RevocationFetcher
+from tokenbridge.server.settings import Settings
+from tokenbridge.server.trust import TrustBook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """What a client gets when a sign-in begins. `issuers` are DER names."""
+
+    token: str
+    rp_name: str
+    challenge: Challenge
+    algorithms: tuple[str, ...]
+    issuers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the desk works with; put together in the composition root. `hashing` is the pool for argon2."""
+
+    settings: Settings
+    ledger: Ledger
+    trust: TrustBook
+    revocation: RevocationFetcher
+    cards: CardSignIn
+    passwords: PasswordSignIn
+    hashing: ThreadPoolExecutor
+
+
+class SignInDesk:
+    """All methods raise `Rejected`, `NotAllowedNow`, `TooMany` or `SetupError`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def start(self, client: str) -> Ticket:
+        """Begin a sign-in for the program `client`."""
+        return await asyncio.to_thread(self._start, client)
+
+    async def card(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
+        """Present a Web eID token. The nonce is spent first, then the token is judged."""
+        cards, revocation = self._parts.cards, self._parts.revocation
+        attempt = await asyncio.to_thread(cards.begin, token, raw, request)
+        fetched = await revocation.fetch(attempt.presented.sources)
+        done, doubtful = await asyncio.to_thread(cards.complete, attempt, fetched)
+        if doubtful:
+            revocation.forget(attempt.presented.sources)
+        return done
+
+    async def password(self, token: str, username: str, password: str, request: str) -> Done:
+        """Present a password. Unknown names, disabled accounts and wrong passwords look and cost the same."""
+        flow, loop = self._parts.passwords, asyncio.get_running_loop()
+        attempt = await asyncio.to_thread(flow.begin, token, username, request)
+        good = await loop.run_in_executor(self._parts.hashing, passwords.verify, attempt.encoded, password)
+        return await asyncio.to_thread(partial(flow.complete, attempt, good=good))
+
+    async def code(self, token: str, code: str, request: str) -> Done:
+        """Present a code of an authenticator app; it counts once."""
+        return await asyncio.to_thread(self._parts.passwords.code, token, code, request)
+
+    async def cancel(self, token: str, request: str) -> None:
+        await asyncio.to_thread(self._parts.ledger.advance, token, request, login.Cancel())
+
+    def _start(self, client: str) -> Ticket:
+        parts = self._parts
+        token, challenge = parts.ledger.open(
+            client=client,
+            origin=parts.settings.origin,
+            random=secrets.token_bytes(NONCE_BYTES),
+            ttl=dt.timedelta(seconds=parts.settings.sign_in_seconds),
+        )
+        return Ticket(
+            token=token,
+            rp_name=parts.settings.name,
+            challenge=challenge,
+            algorithms=tuple(Algorithm),
+            issuers=parts.trust.current().store.issuer_names,
+        )
