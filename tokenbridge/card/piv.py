@@ -27,7 +27,7 @@ from tokenbridge.errors import (
 from tokenbridge.interaction import Secret
 from tokenbridge.transport.pinpad import PadStatus
 from tokenbridge.wire import tlv
-from tokenbridge.wire.apdu import INS, MAX_SHORT_LE, SW, Command, Response
+from tokenbridge.wire.apdu import INS, LE_ALL, MAX_SHORT_LE, SW, Command, Response
 
 AID: Final = bytes.fromhex("A00000030800001000")
 """Without the version, so that cards of any version answer (part 1 section 2.2)."""
@@ -90,7 +90,7 @@ class Piv:
     def get_object(self, tag: int) -> bytes:
         """A data object, its outer tag included. Raises `ObjectMissing`, `NotPermitted`."""
         wanted = tlv.encode(0x5C, tag.to_bytes((tag.bit_length() + 7) // 8, "big"))
-        response = self._channel.send(Command(0, INS.GET_DATA, 0x3F, 0xFF, wanted, le=MAX_SHORT_LE))
+        response = self._channel.send(Command(0, INS.GET_DATA, 0x3F, 0xFF, wanted, le=LE_ALL))
         if response.ok:
             return response.data
         if response.sw in _ABSENT:
@@ -169,7 +169,7 @@ class Piv:
     def private_key_operation(self, slot: Slot, kind: KeyKind, block: bytes) -> bytes:
         """GENERAL AUTHENTICATE in its signing form. For `card.authentication` only: it decides what may be signed."""
         template = tlv.encode(TAG_DYNAMIC, tlv.encode(TAG_RESPONSE, b"") + tlv.encode(TAG_CHALLENGE, block))
-        command = Command(0, INS.GENERAL_AUTHENTICATE, ALGORITHM[kind], slot, template, le=MAX_SHORT_LE)
+        command = Command(0, INS.GENERAL_AUTHENTICATE, ALGORITHM[kind], slot, template, le=LE_ALL)
         response = self._channel.send(command)
         if not response.ok:
             raise _status(response, f"signature with {slot.value:02X}")

@@ -66,9 +66,8 @@ def inspect(link: CardLink, cancel: Check, memory: Memory, terms: Terms) -> Card
         return _snapshot(piv, link, guid, known, found)
 
 
-def survey(link: CardLink, cancel: Check, memory: Memory) -> CardSnapshot:
-    """Look at everything: all certificates and the discovery object, freshly read. For `card info` and `card certs`."""
-    del memory  # what a person asks to see is read from the card
+def survey(link: CardLink, cancel: Check) -> CardSnapshot:
+    """Look at everything: all certificates and the discovery object, freshly read: what a person asks to see. For `card info` and `card certs`."""
     with link.transaction():
         piv = open_card(link, cancel)
         guid = piv.guid()

@@ -9,6 +9,8 @@ from typing import Final
 MAX_SHORT_DATA: Final = 255
 MAX_SHORT_LE: Final = 256
 MAX_EXTENDED: Final = 65535
+LE_ALL: Final = MAX_EXTENDED + 1
+"""Everything there is: 256 bytes at a time in short APDUs, at once in an extended one."""
 CHAINING: Final = 0x10
 """Class bit: more commands of this chain follow (section 5.3.3)."""
 

@@ -67,7 +67,7 @@ def _parts(command: Command) -> list[Command]:
 
 
 def _needs_extended(command: Command) -> bool:
-    return len(command.data) > MAX_SHORT_DATA or (command.le or 0) >= MAX_SHORT_LE
+    return len(command.data) > MAX_SHORT_DATA or (command.le or 0) > MAX_SHORT_LE
 
 
 def _last_part(command: Command, *, extended: bool) -> Command:

@@ -1,0 +1,240 @@
+"""The bridge's API on the per-user socket. Handlers parse, call and shape the answer; they decide nothing.
+
+Requests are small JSON objects. Anything that asks a person answers with lines of JSON; questions in it carry an id,
+and the answer is the raw body of `POST /v1/prompts/{id}`, so that a secret is not wrapped in other data. See
+docs/bridge-api.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tokenbridge import __version__
+from tokenbridge.card import sign_in
+from tokenbridge.card.sign_in import Terms
+from tokenbridge.daemon import views
+from tokenbridge.daemon.devices import Card
+from tokenbridge.daemon.pin_ceremony import PinCeremony, only_card
+from tokenbridge.daemon.prompts import Emit, Pending, PinentryInteraction, StreamInteraction
+from tokenbridge.daemon.runner import Bridge, SignIn
+from tokenbridge.daemon.settings import Settings
+from tokenbridge.daemon.site import Site, Sites, origin_of
+from tokenbridge.daemon.steps import Wish
+from tokenbridge.daemon.streams import Streams
+from tokenbridge.errors import (
+    AccessDenied,
+    BadRequest,
+    DeviceBusy,
+    NoDevice,
+    NotAllowedNow,
+    RequestRefused,
+    TokenbridgeError,
+)
+from tokenbridge.interaction import Secret
+
+MAX_BODY: Final = 16384
+MAX_SECRET: Final = 1024
+MAX_WAIT: Final = 3600.0
+
+STATUS: Final[dict[type[TokenbridgeError], int]] = {
+    BadRequest: 400,
+    AccessDenied: 403,
+    NoDevice: 404,
+    DeviceBusy: 409,
+    NotAllowedNow: 409,
+    RequestRefused: 400,
+    TokenbridgeError: 500,
+}
+"""The nearest base class decides."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """What the handlers use; made in `app`."""
+
+    settings: Settings
+    bridge: Bridge
+    sites: Sites
+    stopping: asyncio.Event
+    pending: Pending = field(default_factory=Pending)
+    streams: Streams = field(default_factory=Streams)
+    started: float = field(default_factory=time.monotonic)
+
+
+def make_app(services: Services) -> Starlette:
+    handlers = Handlers(services)
+    routes = [
+        Route("/v1/status", handlers.status, methods=["GET"]),
+        Route("/v1/cards", handlers.cards, methods=["GET"]),
+        Route("/v1/card", handlers.card, methods=["GET"]),
+        Route("/v1/events", handlers.events, methods=["GET"]),
+        Route("/v1/sign-in", handlers.sign_in, methods=["POST"]),
+        Route("/v1/pin/change", handlers.pin_change, methods=["POST"]),
+        Route("/v1/pin/unblock", handlers.pin_unblock, methods=["POST"]),
+        Route("/v1/prompts/{question}", handlers.answer, methods=["POST"]),
+        Route("/v1/prompts/{question}", handlers.decline, methods=["DELETE"]),
+        Route("/v1/stop", handlers.stop, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={TokenbridgeError: _refuse})
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    if not isinstance(error, TokenbridgeError):
+        error = TokenbridgeError(detail=repr(error))
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return JSONResponse({"error": error.as_dict()}, status_code=status)
+
+
+class Handlers:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._devices = services.bridge.devices
+
+    async def status(self, _: Request) -> Response:
+        picture = self._devices.picture
+        return JSONResponse(
+            {
+                "version": __version__,
+                "pid": os.getpid(),
+                "uptime_seconds": round(time.monotonic() - self._services.started, 3),
+                "pcsc": picture.service,
+                "readers": views.picture(picture),
+            }
+        )
+
+    async def cards(self, _: Request) -> Response:
+        """Every card, looked at as briefly as possible."""
+        present = list(self._devices.picture.cards.values())
+        return JSONResponse({"cards": await asyncio.gather(*map(self._brief, present))})
+
+    async def card(self, request: Request) -> Response:
+        """Everything that one card shows without a PIN."""
+        card = only_card(self._devices, request.query_params.get("reader", ""))
+        snapshot = await self._devices.run(card, sign_in.survey)
+        if (known := snapshot.known()) is not None and self._services.settings.remember_cards:
+            self._services.bridge.known.put(known)
+        return JSONResponse(views.card(snapshot, datetime.now(UTC)))
+
+    async def events(self, _: Request) -> Response:
+        async def follow(emit: Emit) -> Mapping[str, Any]:
+            async with self._devices.events() as events:
+                picture = self._devices.picture
+                await emit({"event": "now", "pcsc": picture.service, "readers": views.picture(picture)})
+                while True:
+                    await emit(views.event(await events.get()))
+
+        return self._services.streams.respond(follow)
+
+    async def sign_in(self, request: Request) -> Response:
+        body = await _body(request, {"url", "ca", "reader", "username", "pinentry", "wait_seconds"})
+        origin = origin_of(_text(body, "url"))
+        ca = _text(body, "ca")
+        site = Site(self._services.sites.client(Path(ca) if ca else None), origin)
+        wish = Wish(
+            origin=origin, program=_program(request), reader=_text(body, "reader"), username=_text(body, "username")
+        )
+        wait = _seconds(body, self._services.settings.prompt_seconds)
+
+        async def conduct(emit: Emit) -> Mapping[str, Any]:
+            interaction = self._interaction(emit, body.get("pinentry"))
+            verdict = await SignIn(self._services.bridge, site, interaction, wish, wait_seconds=wait).run()
+            return {"outcome": dict(verdict.data)}
+
+        return self._services.streams.respond(conduct)
+
+    async def pin_change(self, request: Request) -> Response:
+        return await self._pin(request, lambda ceremony, reader: ceremony.change(reader))
+
+    async def pin_unblock(self, request: Request) -> Response:
+        return await self._pin(request, lambda ceremony, reader: ceremony.unblock(reader))
+
+    async def answer(self, request: Request) -> Response:
+        typed = bytearray()
+        async for chunk in request.stream():
+            typed += chunk
+            if len(typed) > MAX_SECRET:
+                raise BadRequest("That is too long for an answer.")
+        self._services.pending.answer(request.path_params["question"], Secret(typed))
+        return Response(status_code=204)
+
+    async def decline(self, request: Request) -> Response:
+        self._services.pending.decline(request.path_params["question"])
+        return Response(status_code=204)
+
+    async def stop(self, _: Request) -> Response:
+        self._services.stopping.set()
+        return Response(status_code=204)
+
+    async def _brief(self, card: Card) -> dict[str, Any]:
+        terms = Terms(issuers=(), algorithms=(), now=datetime.now(UTC))
+        memory = self._services.bridge.known.get
+        try:
+            snapshot = await self._devices.run(card, lambda link, cancel: sign_in.inspect(link, cancel, memory, terms))
+        except TokenbridgeError as err:
+            return views.unusable(card.reader, card.atr, err)
+        return views.card(snapshot, terms.now)
+
+    async def _pin(self, request: Request, act: Callable[[PinCeremony, str], Awaitable[Mapping[str, Any]]]) -> Response:
+        body = await _body(request, {"reader", "pinentry"})
+        program = _program(request)
+
+        async def conduct(emit: Emit) -> Mapping[str, Any]:
+            interaction = self._interaction(emit, body.get("pinentry"))
+            return await act(PinCeremony(self._devices, interaction, program), _text(body, "reader"))
+
+        return self._services.streams.respond(conduct)
+
+    def _interaction(self, emit: Emit, pinentry: Any) -> StreamInteraction:
+        settings = self._services.settings
+        stream = StreamInteraction(emit, self._services.pending, settings.prompt_seconds)
+        if not isinstance(pinentry, dict):
+            return stream
+        where = {str(key): str(value) for key, value in pinentry.items()}
+        return PinentryInteraction(stream, settings.pinentry, where)
+
+
+async def _body(request: Request, known: set[str]) -> dict[str, Any]:
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY:
+            raise BadRequest("The request is too large.")
+    try:
+        body = json.loads(raw or b"{}")
+    except ValueError as err:
+        raise BadRequest("The request is not JSON.") from err
+    if not isinstance(body, dict) or set(body) - known:
+        raise BadRequest(f"The request may have these members: {', '.join(sorted(known))}.")
+    return body
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key) or ""
+    if not isinstance(value, str):
+        raise BadRequest(f"{key} must be text.")
+    return value
+
+
+def _seconds(body: Mapping[str, Any], default: float) -> float:
+    value = body.get("wait_seconds", default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_WAIT:
+        raise BadRequest(f"wait_seconds must be between 0 and {MAX_WAIT:.0f}.")
+    return float(value)
+
+
+def _program(request: Request) -> str:
+    """Who asks, as the kernel says (see `app.SameUserProtocol`): "name (pid)"."""
+    return f"{request.client.host} ({request.client.port})" if request.client is not None else ""

@@ -1,0 +1,211 @@
+"""The relying party as the bridge sees it: its sign-in API over HTTPS. What it answers is untrusted and bounded.
+
+The origin that will be signed comes from the address that was asked for, never from what the site says of itself.
+"""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from tokenbridge.errors import BadRequest, OriginRefused, RelyingPartyUnavailable, RemoteError, SetupError
+from tokenbridge.interaction import Secret
+
+MAX_ANSWER: Final = 256 << 10
+MAX_ISSUERS: Final = 256
+MAX_TEXT: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A sign-in transaction that the site opened."""
+
+    transaction: str
+    name: str
+    origin: str
+    nonce: str
+    expires_at: datetime
+    issuers: tuple[bytes, ...]
+    algorithms: tuple[str, ...]
+    takes_card: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the site decided; `data` is the whole answer as the API contract names it."""
+
+    decision: str
+    methods: tuple[str, ...]
+    data: Mapping[str, Any]
+
+
+def origin_of(url: str) -> str:
+    """scheme://host[:port] of `url` as browsers write it. Raises `BadRequest`; plain HTTP only for loopback."""
+    try:
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        host, port = (parts.hostname or "").encode("idna").decode("ascii"), parts.port
+    except ValueError as err:
+        raise BadRequest(f"{url!r} is not an address.", next_step="Give it as https://host[:port].") from err
+    if parts.scheme not in ("https", "http") or not host or parts.username is not None:
+        raise BadRequest(f"{url!r} is not an address.", next_step="Give it as https://host[:port].")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise BadRequest("Signing in over plain HTTP is refused.", next_step="Use https://.")
+    shown = f"[{host}]" if ":" in host else host
+    standard = {"https": 443, "http": 80}[parts.scheme]
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, standard) else "")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Sites:
+    """Keeps one connection pool per set of trusted authorities, so that a sign-in does not pay for a new one."""
+
+    def __init__(self, seconds: float, ca_file: Path | None) -> None:
+        self._seconds = seconds
+        self._ca_file = ca_file
+        self._clients: dict[tuple[str, int], httpx.AsyncClient] = {}
+
+    def client(self, ca_file: Path | None) -> httpx.AsyncClient:
+        """Raises `SetupError` when `ca_file` can't be used."""
+        path = ca_file or self._ca_file
+        try:
+            key = (str(path), path.stat().st_mtime_ns) if path is not None else ("", 0)
+            if key not in self._clients:
+                context = ssl.create_default_context()
+                if path is not None:
+                    context.load_verify_locations(path)
+                self._clients[key] = httpx.AsyncClient(
+                    verify=context, timeout=self._seconds, trust_env=False, follow_redirects=False
+                )
+        except (OSError, ssl.SSLError) as err:
+            raise SetupError(f"The authority file {path} can't be used: {err}") from err
+        return self._clients[key]
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
+
+class Site:
+    """One site."""
+
+    def __init__(self, client: httpx.AsyncClient, origin: str) -> None:
+        self._client = client
+        self.origin = origin
+
+    async def open(self) -> Offer:
+        """Begin a transaction. Raises `RelyingPartyUnavailable`, `OriginRefused`, `RemoteError`."""
+        answer = await self._call("POST", "/api/sign-in", {"client": "tokenbridge"})
+        offer = _offer(answer)
+        if offer.origin != self.origin:
+            raise OriginRefused(detail=f"asked {self.origin}, it says {offer.origin[:MAX_TEXT]!r}")
+        return offer
+
+    async def send_card(self, transaction: str, token: Mapping[str, str]) -> Verdict:
+        return _verdict(await self._call("POST", f"/api/sign-in/{transaction}/card", {"token": dict(token)}))
+
+    async def send_password(self, transaction: str, username: str, password: Secret) -> Verdict:
+        body = {"username": username, "password": _text(password)}
+        return _verdict(await self._call("POST", f"/api/sign-in/{transaction}/password", body))
+
+    async def send_code(self, transaction: str, method: str, code: Secret) -> Verdict:
+        body = {"method": method, "code": _text(code)}
+        return _verdict(await self._call("POST", f"/api/sign-in/{transaction}/code", body))
+
+    async def cancel(self, transaction: str) -> None:
+        await self._call("DELETE", f"/api/sign-in/{transaction}", None)
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        try:
+            async with self._client.stream(method, self.origin + path, json=body) as response:
+                content = await _read(response)
+        except httpx.HTTPError as err:
+            raise _unavailable(self.origin, err) from err
+        try:
+            data = response.json() if content else {}
+        except ValueError as err:
+            raise RelyingPartyUnavailable(
+                f"{self.origin} does not speak tokenbridge's sign-in protocol.", detail=f"HTTP {response.status_code}"
+            ) from err
+        if response.is_success:
+            return data
+        if isinstance(data, dict) and isinstance(data.get("error"), dict):
+            raise RemoteError(data["error"])
+        raise RelyingPartyUnavailable(
+            f"{self.origin} does not speak tokenbridge's sign-in protocol.", detail=f"HTTP {response.status_code}"
+        )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """The body, into `response`, refused when it is too large."""
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER:
+            raise RelyingPartyUnavailable("The site's answer is too large.")
+    response._content = bytes(content)
+    return response._content
+
+
+def _unavailable(origin: str, err: httpx.HTTPError) -> RelyingPartyUnavailable:
+    text = str(err)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return RelyingPartyUnavailable(
+            f"The certificate of {origin} is not trusted. Nothing was sent.",
+            next_step="If it is your organisation's own authority, give it with --ca FILE or set ca_file.",
+            detail=text,
+        )
+    return RelyingPartyUnavailable(f"{origin} does not answer.", detail=f"{type(err).__name__}: {text}")
+
+
+def _text(secret: Secret) -> str:
+    return secret.reveal().decode("utf-8", "replace")
+
+
+def _offer(data: Any) -> Offer:
+    try:
+        accepts = {str(item["method"]): item for item in data["accepts"]}
+        card = accepts.get("card", {})
+        issuers = tuple(b64decode(text, validate=True) for text in card.get("issuers", [])[:MAX_ISSUERS])
+        return Offer(
+            transaction=_path_part(data["transaction"]),
+            name=str(data["rp"]["name"])[:MAX_TEXT],
+            origin=str(data["rp"]["origin"]),
+            nonce=str(data["nonce"]),
+            expires_at=datetime.fromisoformat(data["expires_at"]).astimezone(UTC),
+            issuers=issuers,
+            algorithms=tuple(map(str, card.get("algorithms", []))),
+            takes_card=bool(card),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
+        raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
+
+
+def _path_part(text: Any) -> str:
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_TEXT or not all(c.isalnum() or c in "-_" for c in text):
+        raise ValueError("transaction")
+    return text
+
+
+def _verdict(data: Any) -> Verdict:
+    try:
+        methods = tuple(map(str, data.get("methods") or ()))
+        return Verdict(decision=str(data["decision"]), methods=methods, data=data)
+    except (KeyError, TypeError, AttributeError) as err:
+        raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err

@@ -1,0 +1,287 @@
+"""The vocabulary of a sign-in: states, events and effects, as frozen values. What leads where is in `ceremony`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from tokenbridge.card.base import CardCertificate, CardSnapshot
+from tokenbridge.daemon.site import Offer, Verdict
+from tokenbridge.errors import TokenbridgeError
+from tokenbridge.interaction import Option, PinRequest, Secret
+
+PASSWORD: Final = "password"  # noqa: S105  the name of a method
+TOTP: Final = "totp"
+ANSWERABLE: Final = (PASSWORD, TOTP)
+"""Fallback methods that the bridge can ask for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the caller asked for. `username` set: sign in by password instead of a card."""
+
+    origin: str
+    program: str
+    reader: str = ""
+    username: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A card that fits, with the certificate that its usage chose."""
+
+    snapshot: CardSnapshot
+    certificate: CardCertificate
+
+
+# --- states ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    wish: Wish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    wish: Wish
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looking:
+    wish: Wish
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choosing:
+    wish: Wish
+    offer: Offer
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirming:
+    """The last try is left: the person must agree to spend it."""
+
+    wish: Wish
+    offer: Offer
+    candidate: Candidate
+    last: TokenbridgeError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    wish: Wish
+    offer: Offer
+    candidate: Candidate
+    last: TokenbridgeError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signing:
+    wish: Wish
+    offer: Offer
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    wish: Wish
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proving:
+    """The site wants a fallback method: `method` is being asked or checked."""
+
+    wish: Wish
+    offer: Offer
+    method: str
+    verdict: Verdict | None = None
+    last: TokenbridgeError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """`verdict` of the site, or `error`."""
+
+    verdict: Verdict | None = None
+    error: TokenbridgeError | None = None
+
+
+State: TypeAlias = Opening | Waiting | Looking | Choosing | Confirming | Asking | Signing | Sending | Proving | Finished
+
+# --- events ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardThere:
+    """`fresh`: whether the offer lives long enough for a person to type a PIN."""
+
+    readers: tuple[str, ...]
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    candidates: tuple[Candidate, ...]
+    errors: tuple[TokenbridgeError, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    reader: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreed:
+    """The last try may be spent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinTyped:
+    """None: it will be typed on the reader."""
+
+    pin: Secret | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretTyped:
+    username: str
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardGone:
+    reader: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSigned:
+    token: dict[str, str]
+    snapshot: CardSnapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherPin:
+    """The card wants its other PIN; nothing was sent."""
+
+    snapshot: CardSnapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryAgain:
+    """What was typed was not right, and the person may try again. `tries_left` is the card's new counter, if any."""
+
+    error: TokenbridgeError
+    tries_left: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    error: TokenbridgeError
+
+
+Event: TypeAlias = (
+    Opened | CardThere | Looked | Chosen | Agreed | PinTyped | SecretTyped | CardGone | TokenSigned | OtherPin
+    | TryAgain | Decided | Failed
+)  # fmt: skip
+
+# --- effects ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """Have the site open a transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitForCard:
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    readers: tuple[str, ...]
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choose:
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskLastTry:
+    request: PinRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskPin:
+    request: PinRequest
+    reader: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    candidate: Candidate
+    offer: Offer
+    pin: Secret | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    offer: Offer
+    token: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remember:
+    snapshot: CardSnapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskSecret:
+    """Ask for the password (and whose) or the code."""
+
+    method: str
+    username: str
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prove:
+    offer: Offer
+    method: str
+    username: str
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdraw:
+    """Whatever is asked of the person now is no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    step: str
+    facts: dict[str, object]
+
+
+Effect: TypeAlias = (
+    Open | WaitForCard | Look | Choose | AskLastTry | AskPin | Sign | Send | Remember | AskSecret | Prove
+    | Withdraw | Tell
+)  # fmt: skip
+Step: TypeAlias = tuple[State, tuple[Effect, ...]]

@@ -1,0 +1,76 @@
+"""Answers that go on: one JSON object a line, from a ceremony that lives in a task of its own.
+
+The ceremony ends when the client goes away, and then has the time to tidy up: it is not run inside the request, whose
+cancellation would interrupt the tidying too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from starlette.responses import StreamingResponse
+
+from tokenbridge.daemon.prompts import Emit
+from tokenbridge.errors import Cancelled, TokenbridgeError
+from tokenbridge.log import get
+
+MEDIA_TYPE: Final = "application/x-ndjson"
+MAX_AHEAD: Final = 64
+
+_log = get("api")
+
+Body = Callable[[Emit], Awaitable[Mapping[str, Any]]]
+Line = Mapping[str, Any]
+
+
+class Streams:
+    """The ceremonies and event streams that are under way."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def respond(self, body: Body) -> StreamingResponse:
+        """Run `body`; what it emits and, last, its result or error are the lines of the answer."""
+        lines: asyncio.Queue[Line | None] = asyncio.Queue(MAX_AHEAD)
+        task = asyncio.create_task(_run(body, lines))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return StreamingResponse(_lines(lines, task), media_type=MEDIA_TYPE)
+
+    async def close(self) -> None:
+        """Cancel all and wait until they have tidied up."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=2)
+
+
+async def _run(body: Body, lines: asyncio.Queue[Line | None]) -> None:
+    try:
+        last: Line = {"event": "done", **await body(lines.put)}
+    except Cancelled as err:
+        last = {"event": "error", "error": err.as_dict()}
+    except TokenbridgeError as err:
+        _log.info("%s: %s", err.code, err.detail or err.message)
+        last = {"event": "error", "error": err.as_dict()}
+    except asyncio.CancelledError:
+        last = {"event": "error", "error": Cancelled("shutdown").as_dict()}
+    except Exception as err:  # noqa: BLE001  the dispatcher: a defect in one ceremony must not end the bridge
+        _log.exception("ceremony failed")
+        last = {"event": "error", "error": TokenbridgeError(detail=repr(err)).as_dict()}
+    if not lines.full():
+        lines.put_nowait(last)
+    if not lines.full():
+        lines.put_nowait(None)
+
+
+async def _lines(lines: asyncio.Queue[Line | None], task: asyncio.Task[None]) -> AsyncIterator[bytes]:
+    try:
+        while (line := await lines.get()) is not None:
+            yield json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    finally:
+        task.cancel()
