@@ -5,13 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 import uvicorn
 
 from tokenbridge.errors import SetupError
 from tokenbridge.server import app, tls
-from tokenbridge.server.settings import Settings
+from tokenbridge.server.settings import Settings, changed, is_loopback
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.upgrade import upgrade
 
@@ -20,13 +19,15 @@ KEEP_ALIVE_SECONDS: Final = 15
 
 
 def run(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `ready` gets the address once the socket accepts. Raises `SetupError`."""
+    """Serve until SIGINT or SIGTERM; `ready` gets the local address once the socket accepts. Raises `SetupError`."""
     database = Database(settings.database_url)
     upgrade(database)
     database.close()
+    listener = _listen(settings)
+    # With port 0 the system has chosen one, and the origin follows it unless it was set.
+    settings = changed(settings, port=listener.getsockname()[1])
     files = tls.prepare(settings, app.utc_now())
     application = app.build(settings)
-    listener = _listen(settings)
     config = uvicorn.Config(
         application,
         ssl_certfile=files.certificate if files else None,
@@ -39,7 +40,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    _Server(config, lambda: ready(_address(settings, listener))).run(sockets=[listener])
+    _Server(config, lambda: ready(f"{settings.scheme}://{_host(settings)}:{settings.port}")).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -66,8 +67,6 @@ def _listen(settings: Settings) -> socket.socket:
         ) from err
 
 
-def _address(settings: Settings, listener: socket.socket) -> str:
-    """The origin, with the port that the system chose when the setting was 0."""
-    port = listener.getsockname()[1]
-    host = urlsplit(settings.origin).hostname or settings.host
-    return settings.origin if settings.port else f"{settings.scheme}://{host}:{port}"
+def _host(settings: Settings) -> str:
+    """The name under which this machine reaches the server."""
+    return "localhost" if is_loopback(settings.host) else settings.host

@@ -25,13 +25,14 @@ def default_data(environ: Mapping[str, str] | None = None) -> Path:
 class Settings:
     """Settings of one server. Lifetimes are seconds.
 
-    `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port, as
-    people's browsers see them. Session lifetimes follow SP 800-63B-4 section 2.3 (AAL3: 15 minutes idle, 12 hours).
+    `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
+    people's browsers see them; empty for this machine's own. Session lifetimes follow SP 800-63B-4 section 2.3 for
+    AAL3: 15 minutes idle, 12 hours overall.
     """
 
     data: Path = field(default_factory=default_data)
     name: str = "tokenbridge server"
-    origin: str = "https://localhost:8443"
+    origin: str = ""
     host: str = "127.0.0.1"
     port: int = 8443
     database: str = ""
@@ -41,6 +42,11 @@ class Settings:
     sign_in_seconds: int = 300
     session_idle_seconds: int = 900
     session_overall_seconds: int = 43_200
+
+    @property
+    def site(self) -> str:
+        """The origin in effect: the one that is set, or this machine's."""
+        return self.origin or f"{self.scheme}://localhost:{self.port}"
 
     @property
     def database_url(self) -> str:
@@ -79,13 +85,13 @@ class _Place:
 
 def check(settings: Settings) -> None:
     """Refuse settings that can't be right or are not safe. Raises `SetupError`."""
-    parts = urlsplit(settings.origin)
-    if parts.scheme != settings.scheme or not parts.hostname or settings.origin != f"{parts.scheme}://{parts.netloc}":
+    parts = urlsplit(settings.site)
+    if parts.scheme != settings.scheme or not parts.hostname or settings.site != f"{parts.scheme}://{parts.netloc}":
         raise SetupError(
-            f"{settings.origin!r} is not an origin that this server can have",
+            f"{settings.site!r} is not an origin that this server can have",
             next_step=f"Write {settings.scheme}://HOST or {settings.scheme}://HOST:PORT, without path or final slash.",
         )
-    if len(settings.origin) > 255:
+    if len(settings.site) > 255:
         raise SetupError("The origin is longer than 255 characters, which no Web eID client signs.")
     if settings.plain_http and not (is_loopback(settings.host) and is_loopback(parts.hostname)):
         raise SetupError(
@@ -96,6 +102,13 @@ def check(settings: Settings) -> None:
         raise SetupError("tls_cert and tls_key belong together; only one of them is set.")
     if min(settings.sign_in_seconds, settings.session_idle_seconds, settings.session_overall_seconds) < 1:
         raise SetupError("Lifetimes are at least one second.")
+
+
+def changed(settings: Settings, **changes: object) -> Settings:
+    """The same settings with those `changes` that are not None, checked. Raises `SetupError`."""
+    wanted: Settings = dataclasses.replace(settings, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]  # names and types are the caller's options
+    check(wanted)
+    return wanted
 
 
 def is_loopback(host: str) -> bool:

@@ -84,7 +84,7 @@ class SignInDesk:
         parts = self._parts
         token, challenge = parts.ledger.open(
             client=client,
-            origin=parts.settings.origin,
+            origin=parts.settings.site,
             random=secrets.token_bytes(NONCE_BYTES),
             ttl=dt.timedelta(seconds=parts.settings.sign_in_seconds),
         )

@@ -70,7 +70,7 @@ def _names(settings: Settings) -> list[x509.GeneralName]:
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
         x509.IPAddress(ipaddress.ip_address("::1")),
     ]
-    host = urlsplit(settings.origin).hostname or "localhost"
+    host = urlsplit(settings.site).hostname or "localhost"
     try:
         own: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:

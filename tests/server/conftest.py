@@ -1,0 +1,250 @@
+"""A server to test: a data directory, people with cards made of software, and a real process over real TLS."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import http.server
+import itertools
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyotp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from tokenbridge.rig.pki import Profile, RigPki, Variant
+from tokenbridge.rp.certificate import Certificate
+from tokenbridge.server.operator import authorities, office, people
+from tokenbridge.server.store.accounts import NewAccount
+from tokenbridge.server.store.anchors import Anchor
+
+ORIGIN = "https://localhost:8443"
+PASSWORD = "correct horse battery"
+DER = serialization.Encoding.DER
+RUN = "from tokenbridge.cli.server import server; server()"
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftCard:
+    """A P-256 key with a certificate: signs as a card does, and wrongly when told to."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(DER)
+
+    def token(self, nonce: str, *, origin: str = ORIGIN, **changes: Any) -> dict[str, Any]:
+        message = hashlib.sha256(origin.encode()).digest() + hashlib.sha256(nonce.encode()).digest()
+        r, s = decode_dss_signature(self.key.sign(message, ec.ECDSA(hashes.SHA256())))
+        signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        token = {
+            "unverifiedCertificate": base64.b64encode(self.der).decode(),
+            "algorithm": "ES256",
+            "signature": base64.b64encode(signature).decode(),
+            "format": "web-eid:1.0",
+            "appVersion": "https://web-eid.eu/web-eid-app/releases/2.9.0",
+        }
+        return {**token, **changes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    username: str
+    card: SoftCard
+    totp: pyotp.TOTP
+    password: str = PASSWORD
+
+    def code(self, steps: int = 0) -> str:
+        """The code of now, or of `steps` time steps from now."""
+        return self.totp.at(now() + dt.timedelta(seconds=30 * steps))
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """One data directory with its authority; the CRL lies in a file that the tests may change."""
+
+    data: Path
+    pki: RigPki
+    counter: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def crl(self) -> Path:
+        return self.data / "issuing.crl"
+
+    def office(self) -> Any:
+        return office.opened(self.data)
+
+    def card(self, uid: str = "", variant: Variant = Variant.GOOD, **profile: Any) -> SoftCard:
+        key = ec.generate_private_key(ec.SECP256R1())
+        uid = uid or f"{next(self.counter):012d}"
+        certificate = self.pki.issue(key.public_key(), Profile(uid=uid, **profile), now=now(), variant=variant)
+        return SoftCard(key=key, certificate=certificate)
+
+    def person(self, *, enrol: bool = True, card: SoftCard | None = None, **facts: Any) -> Person:
+        """Somebody with a password, an app and a card."""
+        username = f"person{next(self.counter)}"
+        card = card or self.card()
+        with self.office() as opened:
+            people.add(opened, NewAccount(username=username, display_name="A Person", **facts), PASSWORD)
+            app = people.new_app(opened, username)
+            if enrol:
+                people.enrol(opened, username, Certificate.parse(card.der), "", unchecked=True)
+        return Person(username=username, card=card, totp=pyotp.TOTP(app.secret))
+
+    def trust(self, **rule: Any) -> None:
+        """Trust the bench's authority, with CRL files unless told otherwise."""
+        files = () if rule.get("crl_urls") or rule.get("ocsp_urls") else (str(self.crl), str(self.data / "root.crl"))
+        values = {"hardware": True, "pin_enforced": True, "crl_files": files, **rule}
+        with self.office() as opened:
+            authorities.add(
+                opened,
+                Anchor(
+                    name="bench",
+                    certificate=self.pki.root.certificate.public_bytes(DER),
+                    intermediates=(self.pki.issuing.certificate.public_bytes(DER),),
+                    **values,
+                ),
+            )
+
+
+@dataclass(kw_only=True)
+class Server:
+    """A running server process and a client that trusts its certificate."""
+
+    process: subprocess.Popen[str]
+    url: str
+    http: httpx.Client
+
+    def begin(self, client: str = "cli") -> dict[str, Any]:
+        answer = self.http.post("/api/sign-in", json={"client": client})
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def card(self, ticket: dict[str, Any], token: dict[str, Any]) -> httpx.Response:
+        return self.http.post(f"/api/sign-in/{ticket['transaction']}/card", json={"token": token})
+
+    def password(self, ticket: dict[str, Any], username: str, password: str = PASSWORD) -> httpx.Response:
+        body = {"username": username, "password": password}
+        return self.http.post(f"/api/sign-in/{ticket['transaction']}/password", json=body)
+
+    def code(self, ticket: dict[str, Any], code: str) -> httpx.Response:
+        body = {"method": "totp", "code": code}
+        return self.http.post(f"/api/sign-in/{ticket['transaction']}/code", json=body)
+
+    def session(self, token: str) -> httpx.Response:
+        return self.http.get("/api/session", headers={"Authorization": f"Bearer {token}"})
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+
+def make_bench(data: Path, pki: RigPki, **settings: Any) -> Bench:
+    office.initialise(data, name="Test Hospital", **{"origin": ORIGIN, **settings})
+    pki.write_crls(data, now=now())
+    return Bench(data=data, pki=pki)
+
+
+@contextmanager
+def running(data: Path) -> Iterator[Server]:
+    """A server process on a free port. Its log goes to `server.log` of the data directory."""
+    with (data / "server.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, "--data", str(data), "run", "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        assert ready.endswith(" ready\n"), (data / "server.log").read_text()
+        url = ready.split()[2]
+        context = ssl.create_default_context(cafile=str(data / "tls" / "ca.pem"))
+        with httpx.Client(base_url=url, verify=context, timeout=20, trust_env=False) as client:
+            yield Server(process=process, url=url, http=client)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(20)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@contextmanager
+def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tuple[str, list[str]]]:
+    """A small HTTP server on loopback: path -> (content type, body); also the list of paths asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
+            kind, data = answers[self.path](body)
+            self.send_response(200)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def pki() -> RigPki:
+    return RigPki.create(now=now())
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory, pki: RigPki) -> Bench:
+    """The data directory behind `server`: the authority vouches for hardware and PIN, its CRL is a file."""
+    made = make_bench(tmp_path_factory.mktemp("server"), pki)
+    made.trust()
+    return made
+
+
+@pytest.fixture(scope="session")
+def server(bench: Bench) -> Iterator[Server]:
+    with running(bench.data) as started:
+        yield started
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, pki: RigPki) -> Bench:
+    """A data directory of the test's own, without any trust anchor yet."""
+    return make_bench(tmp_path / "data", RigPki(pki.root, pki.issuing))

@@ -1,0 +1,67 @@
+"""`tokenbridge server audit`: show the trail, or verify its chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokenbridge.cli.server_output import as_json, emit
+from tokenbridge.errors import SetupError
+from tokenbridge.server.operator.office import Office, opened
+from tokenbridge.server.store import audit as trail
+from tokenbridge.server.store.audit import Entry
+
+
+@click.command()
+@click.option("--verify", is_flag=True, help="Recompute the hash chain; fails when a row was changed or removed.")
+@click.option("--user", default="", help="Only what concerns this user.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="Newest rows.")
+@as_json
+@click.pass_obj
+def audit(data: Path | None, verify: bool, user: str, limit: int, as_json: bool) -> None:
+    """Show the audit trail, oldest first, or verify it.
+
+    \b
+    Examples:
+      tokenbridge server audit --user alice
+      tokenbridge server audit --json --limit 1000 | jq 'select(.event == "refused")'
+      tokenbridge server audit --verify
+    """
+    with opened(data) as office:
+        if verify:
+            _verify(office, as_json=as_json)
+            return
+        with office.database.read() as tx:
+            found = trail.entries(tx, account=user, limit=limit)
+    for entry in found:
+        if as_json:
+            emit(entry.as_dict())
+        else:
+            click.echo(_line(entry))
+
+
+def _verify(office: Office, *, as_json: bool) -> None:
+    with office.database.read() as tx:
+        verdict = trail.verify(tx)
+    if verdict.broken_at is not None:
+        raise SetupError(
+            f"The audit trail is broken: {verdict.what}.",
+            next_step="Keep a copy of the database and find out who could write to it.",
+        )
+    if as_json:
+        emit({"rows": verdict.rows, "intact": True})
+    else:
+        click.echo(f"The audit trail is intact: {verdict.rows} rows.")
+
+
+def _line(entry: Entry) -> str:
+    return f"{entry.seq:>6}  {entry.at[:19]}Z  {entry.event:<18}  {entry.account or '-':<12}  {_told(entry.detail)}"
+
+
+def _told(detail: dict[str, Any]) -> str:
+    if "sentence" in detail:
+        return str(detail["sentence"])
+    shown = {key: value for key, value in detail.items() if key not in ("operator_uid", "rule")}
+    return ", ".join(f"{key} {value}" for key, value in shown.items())

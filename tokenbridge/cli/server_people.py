@@ -1,0 +1,160 @@
+"""`tokenbridge server user` and `revoke-sessions`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokenbridge.cli.server_output import as_json, columns, emit, read_password
+from tokenbridge.server.operator import people
+from tokenbridge.server.operator.office import opened
+from tokenbridge.server.store.accounts import NewAccount
+
+password_fd = click.option("--password-fd", type=int, help="Read the password from this file descriptor.")
+
+
+@click.group()
+def user() -> None:
+    """Accounts, their passwords and authenticator apps."""
+
+
+@user.command()
+@click.argument("name")
+@click.option("--display-name", default="", help="The person's name as shown.")
+@click.option("--nhs-uid", help="12-digit NHS user id.")
+@click.option("--email", help="E-mail address, for authorities that may assert it.")
+@click.option("--upn", help="User principal name, for authorities that may assert it.")
+@click.option("--no-password", is_flag=True, help="Card only: no password at all.")
+@password_fd
+@as_json
+@click.pass_obj
+def add(
+    data: Path | None, /, *, name: str, no_password: bool, password_fd: int | None, as_json: bool, **facts: Any
+) -> None:
+    """Add a person. The password is asked for, or read from a file descriptor; never given as an argument.
+
+    \b
+    Examples:
+      tokenbridge server user add alice --display-name "Alice Archer" --nhs-uid 555000000123
+      tokenbridge server user add bob --password-fd 3 3< password.txt
+    """
+    new = NewAccount(username=name, **facts)
+    with opened(data) as office:
+        account = people.add(office, new, None if no_password else read_password(password_fd))
+    if as_json:
+        emit({"id": account.id, "username": account.username, "display_name": account.display_name})
+    else:
+        click.echo(f"Added {account.username} ({account.display_name}).")
+
+
+@user.command("list")
+@as_json
+@click.pass_obj
+def list_(data: Path | None, as_json: bool) -> None:
+    """Show all accounts."""
+    with opened(data) as office:
+        found = people.listed(office)
+    if as_json:
+        emit(
+            [
+                {
+                    "username": account.username,
+                    "display_name": account.display_name,
+                    "nhs_uid": account.nhs_uid,
+                    "email": account.email,
+                    "upn": account.upn,
+                    "disabled": account.disabled,
+                    "password": account.password_hash is not None,
+                    "methods": sorted(methods),
+                }
+                for account, methods in found
+            ]
+        )
+        return
+    rows = [
+        (
+            account.username,
+            account.display_name,
+            ", ".join([*(["password"] if account.password_hash else []), *sorted(methods)]) or "nothing",
+            "disabled" if account.disabled else "",
+        )
+        for account, methods in found
+    ]
+    columns(("USER", "NAME", "SIGNS IN WITH", ""), rows)
+
+
+@user.command()
+@click.argument("name")
+@password_fd
+@as_json
+@click.pass_obj
+def passwd(data: Path | None, name: str, password_fd: int | None, as_json: bool) -> None:
+    """Change a person's password. All sessions of that person end."""
+    with opened(data) as office:
+        people.set_password(office, name, read_password(password_fd))
+    if as_json:
+        emit({"username": name})
+    else:
+        click.echo(f"Changed the password of {name}.")
+
+
+@user.command()
+@click.argument("name")
+@as_json
+@click.pass_obj
+def totp(data: Path | None, name: str, as_json: bool) -> None:
+    """Make a secret for a person's authenticator app and show it once. An older one stops working."""
+    with opened(data) as office:
+        app = people.new_app(office, name)
+    if as_json:
+        emit({"username": app.username, "secret": app.secret, "uri": app.uri})
+        return
+    import segno
+
+    segno.make(app.uri, error="m").terminal(out=sys.stdout, compact=True)
+    click.echo(app.uri)
+    click.echo(f"Let {app.username} scan this now; it is not shown again.")
+
+
+@user.command()
+@click.argument("name")
+@as_json
+@click.pass_obj
+def disable(data: Path | None, name: str, as_json: bool) -> None:
+    """Keep a person out. All sessions of that person end."""
+    _switch(data, name, disabled=True, as_json=as_json)
+
+
+@user.command()
+@click.argument("name")
+@as_json
+@click.pass_obj
+def enable(data: Path | None, name: str, as_json: bool) -> None:
+    """Let a disabled person in again."""
+    _switch(data, name, disabled=False, as_json=as_json)
+
+
+def _switch(data: Path | None, name: str, *, disabled: bool, as_json: bool) -> None:
+    with opened(data) as office:
+        people.set_disabled(office, name, disabled=disabled)
+    if as_json:
+        emit({"username": name, "disabled": disabled})
+    else:
+        click.echo(f"{name} is {'disabled' if disabled else 'enabled'}.")
+
+
+@click.command("revoke-sessions")
+@click.argument("name")
+@as_json
+@click.pass_obj
+def revoke_sessions(data: Path | None, name: str, as_json: bool) -> None:
+    """End all sessions of a user."""
+    with opened(data) as office:
+        ended = people.revoke_sessions(office, name)
+    if as_json:
+        emit({"username": name, "ended": ended})
+    else:
+        click.echo(f"Ended {ended} session{'' if ended == 1 else 's'} of {name}.")

@@ -1,0 +1,79 @@
+"""Sets a server up and opens what an operator works with. It answers no requests."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from tokenbridge.errors import SetupError
+from tokenbridge.server import keys, settings, tls
+from tokenbridge.server.keys import KeyRing
+from tokenbridge.server.settings import Settings
+from tokenbridge.server.store import audit
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.upgrade import upgrade
+from tokenbridge.server.tls import TlsFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """An opened data directory."""
+
+    settings: Settings
+    database: Database
+    ring: KeyRing
+
+    def now(self) -> dt.datetime:
+        return dt.datetime.now(dt.UTC)
+
+    def record(self, tx: Session, event: str, account: str = "", **detail: Any) -> None:
+        """Audit what the operator does, in the same transaction."""
+        detail["operator_uid"] = os.getuid()
+        audit.append(tx, self.now(), audit.Event(event=event, account=account, detail=detail))
+
+
+@contextmanager
+def opened(data: Path | None) -> Iterator[Office]:
+    """The office of a data directory. Raises `SetupError` when it was never set up."""
+    found = settings.load(data)
+    if not found.key_file.exists():
+        raise SetupError(f"There is no server in {found.data}.", next_step="Run `tokenbridge server init` first.")
+    ring, database = keys.load(found.key_file), Database(found.database_url)
+    try:
+        yield Office(settings=found, database=database, ring=ring)
+    finally:
+        database.close()
+
+
+def initialise(data: Path | None, **changes: Any) -> tuple[Settings, TlsFiles | None]:
+    """Make or complete a data directory; `changes` are settings to write. What is there is kept."""
+    base = settings.load(data)
+    folder = base.data
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # From the file alone: what only this process's environment says is not written down.
+        stored = settings.load(folder, environ={})
+        wanted = settings.changed(stored, **changes)
+        files = tls.prepare(wanted, dt.datetime.now(dt.UTC))
+        settings.write(wanted)
+    except OSError as err:
+        raise SetupError(f"The data directory {folder} can't be written: {err.strerror}.") from err
+    keys.create(wanted.key_file)
+    database = Database(base.database_url)
+    upgrade(database)
+    database.close()
+    _close_to_others(folder)
+    return settings.load(data), files
+
+
+def _close_to_others(folder: Path) -> None:
+    # SQLite makes its companions with the rights of the database file.
+    for path in folder.glob("server.db*"):
+        path.chmod(0o600)
