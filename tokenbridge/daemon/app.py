@@ -36,6 +36,7 @@ LISTEN_FDS_START: Final = 3
 """First descriptor of systemd's socket activation (sd_listen_fds(3))."""
 BACKLOG: Final = 64
 STOP_SECONDS: Final = 3
+SETTLE_SECONDS: Final = 2
 
 _log = log.get("daemon")
 
@@ -79,13 +80,16 @@ def program_name(pid: int) -> str:
 class QuietServer(uvicorn.Server):
     """uvicorn without its ten wake-ups a second: it sleeps until it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event, ready_fd: int | None) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services, ready_fd: int | None) -> None:
         super().__init__(config)
         self._ready_fd = ready_fd
-        self._stopping = stopping
+        self._stopping = services.stopping
+        self._settled = services.bridge.devices.settled
         self._loop = asyncio.get_running_loop()
 
     async def main_loop(self) -> None:
+        with contextlib.suppress(TimeoutError):  # ready means that the first question gets a true answer
+            await asyncio.wait_for(self._settled.wait(), SETTLE_SECONDS)
         if self._ready_fd is not None:
             os.write(self._ready_fd, b"ready\n")
             os.close(self._ready_fd)
@@ -117,7 +121,7 @@ async def _serve(chosen: Settings, listener: socket.socket, ready_fd: int | None
         make_app(services), http=SameUserProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False, date_header=False, timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
-    server = QuietServer(config, stopping, ready_fd)
+    server = QuietServer(config, services, ready_fd)
     monitor = Monitor(devices.sink)
     monitor.start()
     closing = asyncio.create_task(_close_streams(services))

@@ -50,6 +50,8 @@ class Devices:
         self._trace = trace
         self._listeners: set[asyncio.Queue[DeviceEvent]] = set()
         self.picture = Picture()
+        self.settled = asyncio.Event()
+        """Set when it is known what is there, or that the service is not."""
 
     def sink(self, event: DeviceEvent) -> None:
         self._loop.call_soon_threadsafe(self._apply, event)
@@ -122,6 +124,7 @@ class Devices:
             case EventKind.SERVICE_UP:
                 self.picture = replace(picture, service="up")
             case EventKind.SERVICE_DOWN:
+                self.settled.set()
                 self.picture = replace(picture, service=event.reason or "down")
             case EventKind.READER_ADDED:
                 self.picture = replace(picture, readers=(*picture.readers, event.reader))
@@ -134,7 +137,7 @@ class Devices:
             case EventKind.CARD_REMOVED:
                 self._drop(event.reader)
             case EventKind.SETTLED:
-                pass
+                self.settled.set()
         self._tell(event)
 
     def _drop(self, reader: str) -> None:

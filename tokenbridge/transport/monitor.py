@@ -15,7 +15,7 @@ from typing import Final
 
 from inotify_simple import INotify, flags
 
-from tokenbridge.errors import AccessDenied, Cancelled, DeviceError
+from tokenbridge.errors import Cancelled, DeviceError
 from tokenbridge.log import get
 from tokenbridge.transport.base import DeviceEvent, EventKind, EventSink
 from tokenbridge.transport.pcsc import Context, ReaderState, ServiceGone
@@ -36,6 +36,7 @@ class Monitor:
         self._socket = socket or Path(os.environ.get("PCSCLITE_CSOCK_NAME", DEFAULT_SOCKET))
         self._known: dict[str, ReaderState] = {}
         self._context: Context | None = None
+        self._told_down = False
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="tokenbridge-monitor", daemon=True)
@@ -70,14 +71,14 @@ class Monitor:
     def _serve(self, context: Context) -> None:
         self._context = context
         try:
+            self._told_down = False
             self._emit(EventKind.SERVICE_UP)
             self._follow(context)
         except Cancelled:
             pass
         except DeviceError as err:
-            _log.info("PC/SC service lost: %s", err.detail)
             self._forget_all()
-            self._emit(EventKind.SERVICE_DOWN, reason=err.code)
+            self._say_down(err)
         finally:
             self._context = None
             context.close()
@@ -127,12 +128,15 @@ class Monitor:
     def _establish(self) -> Context | None:
         try:
             return Context()
-        except ServiceGone:
+        except DeviceError as err:
+            self._say_down(err)
             return None
-        except (AccessDenied, DeviceError) as err:
-            _log.warning("PC/SC can't be used: %s", err.detail)
-            self._emit(EventKind.SERVICE_DOWN, reason=err.code)
-            return None
+
+    def _say_down(self, err: DeviceError) -> None:
+        if not self._told_down:
+            _log.warning("PC/SC can't be used: %s %s", err.message, err.detail)
+            self._emit(EventKind.SERVICE_DOWN, reason="" if isinstance(err, ServiceGone) else err.code)
+        self._told_down = True
 
     def _watch_directory(self, watcher: INotify) -> int:
         """Watch the nearest directory that exists; pcscd's package may not even be installed yet."""

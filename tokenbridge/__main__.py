@@ -1,0 +1,6 @@
+"""`python -m tokenbridge`."""
+
+from tokenbridge.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Answers the questions of a ceremony: on the terminal, or from descriptors that a script gave."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tokenbridge.cli import terminal
+from tokenbridge.errors import Cancelled, RemoteError, TokenbridgeError
+
+if TYPE_CHECKING:
+    from tokenbridge.daemon.client import Stream
+
+HIDDEN = frozenset({"pin", "new-pin", "puk", "password"})
+LABELS = {
+    "pin": "PIN: ",
+    "new-pin": "New PIN (6 to 8 digits): ",
+    "puk": "PUK: ",
+    "password": "Password: ",
+    "code": "Code from your authenticator app: ",
+    "username": "User name: ",
+}
+
+
+@dataclass(slots=True)
+class Answers:
+    """`given` holds, by kind of question, the descriptor that a script gave; each is used once."""
+
+    given: dict[str, int] = field(default_factory=dict)
+    agree_to_last_try: bool = False
+    quiet: bool = False
+
+    def answer(self, stream: Stream, question: Mapping[str, Any]) -> None:
+        """Answer one `prompt` line; declines when there is nobody to ask (any more)."""
+        try:
+            value = self._value(question, stream.connection_fd)
+        except (Cancelled, click.Abort):
+            stream.decline(question["id"])
+            return
+        if value is None:
+            return  # withdrawn: the stream says why
+        try:
+            stream.answer(question["id"], value)
+        except RemoteError as err:
+            if err.remote_code != "not-allowed-now":  # withdrawn while it was on its way
+                raise
+        finally:
+            value[:] = bytes(len(value))
+
+    def _value(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
+        kind = question["kind"]
+        if kind == "last-try" and (self.agree_to_last_try or self.given):
+            return self._last_try_by_script()
+        if kind in self.given:
+            return terminal.read_fd(self.given.pop(kind))
+        if self.given or not terminal.is_interactive():
+            # A script answers what it came for and nothing else: never the same PIN a second time.
+            raise Cancelled("user")
+        return self._from_person(kind, question, interrupt)
+
+    def _last_try_by_script(self) -> bytearray:
+        if not self.agree_to_last_try:
+            raise Cancelled("user")
+        return bytearray(b"yes")
+
+    def _from_person(self, kind: str, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
+        match kind:
+            case "pin":
+                terminal.note(describe(question))
+            case "last-try":
+                return self._confirm(question, interrupt)
+            case "choose":
+                return self._choose(question, interrupt)
+            case "new-pin":
+                return self._twice(interrupt)
+        label = LABELS.get(kind, f"{kind}: ")
+        return terminal.ask(label, hidden=kind in HIDDEN, interrupt=interrupt)
+
+    def _confirm(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
+        terminal.note(describe(question))
+        terminal.note(click.style("This is the LAST try. If it is wrong, the card is blocked.", fg="yellow", bold=True))
+        typed = terminal.ask("Spend it? [y/N] ", hidden=False, interrupt=interrupt)
+        if typed is None:
+            return None
+        if bytes(typed).lower() not in (b"y", b"yes"):
+            raise Cancelled("user")
+        return typed
+
+    def _choose(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
+        options = question["options"]
+        terminal.note(question.get("title", "Which one?"))
+        for number, option in enumerate(options, 1):
+            terminal.note(f"  {number}  {option['label']}  {click.style(option['detail'], dim=True)}  {option['id']}")
+        while (typed := terminal.ask(f"[1-{len(options)}] ", hidden=False, interrupt=interrupt)) is not None:
+            if typed.isdigit() and 1 <= int(typed) <= len(options):
+                return bytearray(str(options[int(typed) - 1]["id"]).encode())
+        return None
+
+    def _twice(self, interrupt: int) -> bytearray | None:
+        while True:
+            first = terminal.ask(LABELS["new-pin"], hidden=True, interrupt=interrupt)
+            second = terminal.ask("Once more: ", hidden=True, interrupt=interrupt) if first is not None else None
+            if first is None or second is None or first == second:
+                return first if second is not None else None
+            terminal.note("The two are not the same. Nothing was changed; type them again.")
+
+
+def describe(question: Mapping[str, Any]) -> str:
+    """What a person sees before the PIN: who asks, whose card, tries left."""
+    lines = []
+    if question.get("rp_name"):
+        site = click.style(question["rp_name"], bold=True)
+        lines.append(f"{site} ({question['origin']}) asks you to sign in, for {question['program']}.")
+    tries = question.get("tries_left")
+    left = "" if tries is None else f"  {tries} {'try' if tries == 1 else 'tries'} left"
+    whose = f"Card of {question['holder']}" if question.get("holder") else "Your card"
+    lines.append(whose + click.style(left, fg="yellow" if (tries or 9) < 3 else None))
+    return "\n".join(lines)
+
+
+def follow(stream: Stream, answers: Answers, on_step: Any) -> dict[str, Any]:
+    """Lead a ceremony to its end; returns its `done` line. Raises what it ended with."""
+    for line in stream:
+        match line["event"]:
+            case "prompt":
+                answers.answer(stream, line)
+            case "step":
+                on_step(line)
+            case "done":
+                return line
+            case "error":
+                raise RemoteError(line["error"])
+    raise TokenbridgeError("The bridge ended the ceremony without a result.")
+
+
+def pinentry_place() -> dict[str, str]:
+    """Where a pinentry may appear: this process's display or terminal."""
+    place = {"display": os.environ.get("DISPLAY", ""), "lc-ctype": os.environ.get("LC_CTYPE", "")}
+    with contextlib.suppress(OSError):
+        place |= {"ttyname": os.ttyname(0), "ttytype": os.environ.get("TERM", "")}
+    return {key: value for key, value in place.items() if value}

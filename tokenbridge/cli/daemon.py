@@ -1,0 +1,149 @@
+"""`tokenbridge daemon ...`, `tokenbridge status` and `tokenbridge watch`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+SERVICE = {
+    "up": click.style("running", fg="green"),
+    "down": click.style("not running", fg="red"),
+    "access-denied": click.style("refuses you (polkit)", fg="red"),
+}
+
+
+@click.group()
+def daemon() -> None:
+    """The bridge: one background process per user. Commands start it when they need it.
+
+    \b
+    Examples:
+      tokenbridge daemon status
+      tokenbridge daemon logs --follow
+      systemctl --user enable --now tokenbridge.socket   (with the units of systemd/)
+    """
+
+
+@daemon.command()
+@click.option("--ready-fd", type=int, hidden=True, help="Write a line here when listening.")
+def run(ready_fd: int | None) -> None:
+    """Run the bridge in the foreground until SIGTERM or Ctrl-C. Logs to standard error."""
+    from tokenbridge.daemon import app
+
+    app.run(ready_fd=ready_fd)
+
+
+@daemon.command()
+@click.option("--json", "as_json", is_flag=True)
+def stop(as_json: bool) -> None:
+    """Stop the bridge. Does nothing if it is not running."""
+    from tokenbridge.daemon import client
+    from tokenbridge.errors import DaemonUnavailable
+
+    try:
+        client.connect(start=False).request("POST", "/v1/stop")
+        stopped = True
+    except DaemonUnavailable:
+        stopped = False
+    click.echo(json.dumps({"stopped": stopped}) if as_json else "Stopped." if stopped else "It was not running.")
+
+
+@daemon.command("status")
+@click.option("--json", "as_json", is_flag=True)
+def daemon_status(as_json: bool) -> int:
+    """Whether the bridge runs; never starts it. Exit code 7 if it does not."""
+    return _status(start=False, as_json=as_json)
+
+
+@daemon.command()
+@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+def logs(lines: int, follow: bool) -> None:
+    """What the bridge logged (when systemd runs it: `journalctl --user -u tokenbridge`)."""
+    from collections import deque
+
+    from tokenbridge.daemon import paths
+    from tokenbridge.errors import SetupError
+
+    path = paths.log_path()
+    if not path.exists():
+        raise SetupError(f"There is no log at {path}.", next_step="Under systemd: `journalctl --user -u tokenbridge`.")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        click.echo("".join(deque(file, maxlen=lines)), nl=False)
+        while follow:
+            line = file.readline()
+            if line:
+                click.echo(line, nl=False)
+            else:
+                time.sleep(0.2)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+def status(as_json: bool) -> int:
+    """The bridge, pcscd, readers and cards at a glance.
+
+    \b
+    Examples:
+      tokenbridge status
+      tokenbridge status --json | jq .readers
+    """
+    return _status(start=True, as_json=as_json)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def watch(as_json: bool) -> None:
+    """Print what is plugged in and out, as it happens, until Ctrl-C.
+
+    \b
+    Examples:
+      tokenbridge watch
+      tokenbridge watch --json | jq --unbuffered -r .event
+    """
+    from tokenbridge.daemon import client
+
+    with client.connect().stream("GET", "/v1/events") as stream:
+        for line in stream:
+            if as_json:
+                click.echo(json.dumps(line))
+            elif line["event"] == "now":
+                click.echo(_picture(line))
+            elif line["event"] == "error":
+                return
+            else:
+                _print_event(line)
+
+
+def _print_event(line: dict[str, Any]) -> None:
+    colour = {"card-inserted": "green", "card-removed": "yellow", "service-down": "red"}.get(line["event"])
+    stamp = click.style(time.strftime("%H:%M:%S"), dim=True)
+    what = click.style(f"{line['event']:16}", fg=colour)
+    click.echo(f"{stamp}  {what}{line.get('reader', '')}{line.get('reason', '')}")
+
+
+def _status(*, start: bool, as_json: bool) -> int:
+    from tokenbridge.daemon import client
+
+    data = client.connect(start=start).get("/v1/status")
+    if as_json:
+        click.echo(json.dumps(data))
+    else:
+        minutes, seconds = divmod(int(data["uptime_seconds"]), 60)
+        click.echo(f"bridge  {click.style('running', fg='green')}  (pid {data['pid']}, {minutes} min {seconds} s)")
+        click.echo(_picture(data))
+    return 0
+
+
+def _picture(data: dict[str, Any]) -> str:
+    lines = [f"pcscd   {SERVICE.get(data['pcsc'], data['pcsc'])}"]
+    for reader in data["readers"]:
+        content = click.style("card", fg="green") if reader["card"] else click.style("empty", dim=True)
+        used = f"  used by {reader['used_by']}" if reader["used_by"] else ""
+        lines.append(f"reader  {reader['reader']}: {content}{used}")
+    if not data["readers"]:
+        lines.append(click.style("reader  none found", dim=True))
+    return "\n".join(lines)
