@@ -100,6 +100,7 @@ class Certificate:
     def public_key(self) -> PublicKey:
         """The subject's key. Rejected(KEY_MISMATCH) when it is neither RSA nor on a named curve."""
         try:
+            _require_plain_key(self.asn1.public_key)
             key = load_der_public_key(self.asn1.public_key.dump())
         except PARSER_ERRORS as err:
             raise Rejected(RejectReason.KEY_MISMATCH, "The card's key is of an unknown kind.", detail=str(err)) from err
@@ -152,6 +153,13 @@ class Certificate:
             points = self.asn1.crl_distribution_points_value or ()
             names = [point["distribution_point"] for point in points]
             return _http(name for full in names if full.name == "full_name" for name in full.chosen)
+
+
+def _require_plain_key(spki: Any) -> None:
+    # SEC 1, section 2.3.3: compressed or uncompressed points; the hybrid form would be a second spelling of a key.
+    bits = spki["public_key"].contents
+    if bits[0] != 0 or (spki.algorithm == "ec" and bits[1] not in (2, 3, 4)):
+        raise ValueError("unusual encoding of the key")
 
 
 def _http(names: Iterable[Any]) -> tuple[str, ...]:
