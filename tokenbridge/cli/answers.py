@@ -33,7 +33,14 @@ class Answers:
 
     given: dict[str, int] = field(default_factory=dict)
     agree_to_last_try: bool = False
-    quiet: bool = False
+    scripted: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scripted = bool(self.given)
+
+    def somebody_is_there(self) -> bool:
+        """Whether a person can be asked, now that no script answers (any more)."""
+        return not self.scripted and terminal.is_interactive()
 
     def answer(self, stream: Stream, question: Mapping[str, Any]) -> None:
         """Answer one `prompt` line; declines when there is nobody to ask (any more)."""
@@ -54,11 +61,11 @@ class Answers:
 
     def _value(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
         kind = question["kind"]
-        if kind == "last-try" and (self.agree_to_last_try or self.given):
+        if kind == "last-try" and (self.agree_to_last_try or self.scripted):
             return self._last_try_by_script()
         if kind in self.given:
             return terminal.read_fd(self.given.pop(kind))
-        if self.given or not terminal.is_interactive():
+        if not self.somebody_is_there():
             # A script answers what it came for and nothing else: never the same PIN a second time.
             raise Cancelled("user")
         return self._from_person(kind, question, interrupt)

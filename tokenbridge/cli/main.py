@@ -60,7 +60,7 @@ def main() -> None:
     """Run the command line and exit with a code that scripts can rely on (`tokenbridge.cli.exits`)."""
     as_json = "--json" in sys.argv
     try:
-        result = cli.main(standalone_mode=False)
+        result = cli.main(standalone_mode=False, color=colour())
         sys.exit(result if isinstance(result, int) else 0)
     except click.exceptions.Abort:
         fail(Cancelled("user"), as_json=as_json)
@@ -76,6 +76,13 @@ def main() -> None:
         fail(Cancelled("user"), as_json=as_json)
     except ModuleNotFoundError as err:
         fail(missing_part(err), as_json=as_json)
+
+
+def colour() -> bool | None:
+    """Whether to colour: as FORCE_COLOR or NO_COLOR say, else only on a terminal."""
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def missing_part(err: ModuleNotFoundError) -> TokenbridgeError:
@@ -97,10 +104,10 @@ def fail(err: TokenbridgeError, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"error": data}))
     else:
-        click.secho(f"✗ {data['message']}", fg="red", bold=True, err=True)
+        click.secho(f"✗ {data['message']}", fg="red", bold=True, err=True, color=colour())
         if data.get("next_step"):
             click.echo(f"  → {data['next_step']}", err=True)
-        click.secho(f"  ({data['code']})", dim=True, err=True)
+        click.secho(f"  ({data['code']})", dim=True, err=True, color=colour())
     sys.exit(exit_code(str(data["code"])))
 
 

@@ -72,21 +72,21 @@ def sign_in(**options: Any) -> int:
     if options["prompt"] == "pinentry" or (options["prompt"] == "auto" and not given and not terminal.is_interactive()):
         request["pinentry"] = pinentry_place()
     with client.connect().stream("POST", "/v1/sign-in", request) as stream:
-        outcome = follow(stream, answers, _say_step)["outcome"]
+        outcome = follow(stream, answers, lambda line: _say_step(line, answers))["outcome"]
     click.echo(json.dumps(outcome) if options["as_json"] else describe(outcome))
     return EXIT_BY_DECISION.get(outcome["decision"], exits.REFUSED)
 
 
-def _say_step(line: Mapping[str, Any]) -> None:
+def _say_step(line: Mapping[str, Any], answers: Answers) -> None:
     match line["step"]:
         case "waiting-for-card":
             terminal.note(click.style(f"{line['rp']} ({line['origin']}): insert your card.", dim=True))
         case "card-removed":
             terminal.note(click.style("The card was taken out.", fg="yellow"))
-        case "try-again":
+        case "try-again" if answers.somebody_is_there():
             terminal.note(click.style(f"✗ {line['message']}", fg="red"))
             terminal.note(f"  → {line['next_step']}")
-        case "challenged":
+        case "challenged" if answers.somebody_is_there():
             terminal.note(click.style(line.get("sentence", "A further proof is asked for."), fg="yellow"))
         case "type-pin-on-reader":
             terminal.note("Type your PIN on the reader.")
@@ -106,7 +106,4 @@ def describe(outcome: Mapping[str, Any]) -> str:
         lines.append(click.style("✗ Not signed in", fg="red", bold=True))
     lines.append(f"  {outcome['sentence']}")
     lines += [click.style(f"    · {reason['text']}", dim=True) for reason in outcome.get("reasons", ())]
-    suppressed = [METHOD_NAMES.get(method, method) for method in outcome.get("suppressed", ())]
-    if suppressed:
-        lines.append(click.style(f"    · not asked: {', '.join(suppressed)}", dim=True))
     return "\n".join(lines)

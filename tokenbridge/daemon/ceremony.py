@@ -127,8 +127,7 @@ def _proving(state: Proving, event: Event) -> Step:
 def _opened(wish: Wish, offer: Offer) -> Step:
     if wish.username:
         return _prove(Proving(wish=wish, offer=offer, method=PASSWORD), ())
-    told = Tell(step="waiting-for-card", facts={"rp": offer.name, "origin": offer.origin})
-    return Waiting(wish=wish, offer=offer), (told, WaitForCard(offer=offer))
+    return Waiting(wish=wish, offer=offer), (WaitForCard(offer=offer),)
 
 
 def _card_there(state: Waiting, event: CardThere) -> Step:

@@ -167,6 +167,8 @@ class SignIn:
         return steps.SecretTyped(username=username, secret=secret)
 
     async def _wait_for_card(self, offer: Offer) -> Event:
+        if not self._readers():
+            await self._interaction.progress("waiting-for-card", rp=offer.name, origin=offer.origin)
         try:
             async with asyncio.timeout(self._wait_seconds), self._devices.events() as events:
                 while not (readers := self._readers()):

@@ -192,7 +192,8 @@ class PcscLink:
         self._trace(self.reader, apdu, response, time.monotonic() - started)
         self._check_card(code, "SCardTransmit")
         if len(response) < 2:
-            raise LinkFailed(detail="response shorter than a status word")
+            # Some drivers report a card that left in mid-command as success without an answer.
+            raise self._explained(LinkFailed(detail="response shorter than a status word"))
         return response
 
     def verify_on_reader(self, template: bytes, *, min_length: int, max_length: int) -> bytes:
@@ -240,15 +241,21 @@ class PcscLink:
         self._check_card(code, "SCardReconnect")
 
     def _check_card(self, code: int, call: str) -> None:
-        """As `_check`, but a failed transmission that a removal explains is a removal."""
+        """As `_check`, but a failure that a removal explains is a removal."""
         try:
             _check(code, call)
         except (DeviceRemoved, ServiceGone, DeviceBusy, AccessDenied, CardReset):
             raise
         except DeviceError as err:
-            if self._context.card_is_gone(self.reader):
-                raise DeviceRemoved(detail=err.detail) from err
-            raise
+            raise self._explained(err) from err
+
+    def _explained(self, err: DeviceError) -> DeviceError:
+        """`err`, or `DeviceRemoved` if the card turns out to have left."""
+        try:
+            gone = self._context.card_is_gone(self.reader)
+        except DeviceError as why:
+            return why
+        return DeviceRemoved(detail=err.detail) if gone else err
 
     def _read_features(self) -> dict[int, int]:
         code, answer = scard.SCardControl(self._card, scard.SCARD_CTL_CODE(pinpad.FEATURE_REQUEST_CODE), [])

@@ -1,0 +1,34 @@
+# Two words do all the set-up on a fresh machine: `make demo` runs the main job, `make test` passes the tests.
+.PHONY: demo test check bench docs setup clean
+
+BIN := .venv/bin
+
+demo: ## See a card sign-in on the real PC/SC daemon, no hardware needed
+	@scripts/setup demo
+	@$(BIN)/tokenbridge demo $(ARGS)
+
+test: ## All tests, the ones on pcscd and with foreign tools included
+	@scripts/setup test
+	$(BIN)/pytest $(ARGS)
+
+check: ## Lint, types, import rule, generated files
+	@scripts/setup test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/generate --check
+
+bench: ## The numbers, beside OpenSC's on the same card
+	@scripts/setup test
+	$(BIN)/python -m benchmarks
+
+docs: ## Write the generated pages anew
+	@scripts/setup test
+	$(BIN)/python scripts/generate
+
+setup: ## Only the set-up
+	@scripts/setup test
+
+clean: ## Remove what was made here
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info

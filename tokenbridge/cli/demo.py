@@ -1,0 +1,93 @@
+"""`tokenbridge demo`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from tokenbridge.rig.demo.stage import Stage
+    from tokenbridge.rig.demo.story import Scene
+
+BAR = "▌"
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave everything running and say how to go on by hand.")
+@click.option("--stop", type=click.Path(path_type=Path), metavar="DIR", help="End a demo that was kept in DIR.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each scene.")
+def demo(keep: bool, stop: Path | None, as_json: bool) -> None:
+    """Play the main job on the real PC/SC daemon with a virtual card. Needs no hardware, changes nothing outside.
+
+    \b
+    Examples:
+      tokenbridge demo
+      tokenbridge demo --keep
+    """
+    from tokenbridge.rig.demo import stage as scenery
+    from tokenbridge.rig.demo import story
+
+    if stop is not None:
+        scenery.stop_kept(stop)
+        click.echo("Stopped and removed.")
+        return
+    started = time.monotonic()
+    if not as_json:
+        click.secho("tokenbridge demo", bold=True)
+        click.secho("Setting up: PC/SC daemon, virtual card, relying party ...", dim=True)
+    with scenery.Stage(keep=keep) as stage:
+        number = 0
+        for item in story.play(stage):
+            if isinstance(item, str):
+                number += 1
+                if not as_json:
+                    click.secho(f"\n{number}  {item}", fg="cyan", bold=True)
+            elif as_json:
+                click.echo(json.dumps(_data(item)))
+            else:
+                _draw(item)
+    if as_json:
+        return
+    click.secho(f"\n✓ All as it should be, in {time.monotonic() - started:.0f} s.", fg="green", bold=True)
+    if keep:
+        _how_to_go_on(stage)
+
+
+def _draw(scene: Scene) -> None:
+    for ran in scene.ran:
+        click.echo(f"   {click.style('$', dim=True)} {click.style(ran.typed, bold=True)}")
+        for line in ran.output.splitlines():
+            click.echo(f"   {click.style(BAR, dim=True)} {line}")
+    click.echo(f"   {click.style(scene.moral, italic=True)}")
+
+
+def _data(scene: Scene) -> dict[str, object]:
+    return {
+        "title": scene.title,
+        "commands": [
+            {"typed": ran.typed, "exit_code": ran.code, "output": click.unstyle(ran.output)} for ran in scene.ran
+        ],
+        "moral": scene.moral,
+    }
+
+
+def _how_to_go_on(stage: Stage) -> None:
+    from tokenbridge.rig.demo.stage import PASSWORD, PIN, USER
+
+    names = (
+        "PCSCLITE_CSOCK_NAME",
+        "TOKENBRIDGE_RUNTIME_DIR",
+        "TOKENBRIDGE_STATE_DIR",
+        "TOKENBRIDGE_SERVER_DATA",
+    )
+    click.secho("\nEverything goes on running. To go on by hand:", bold=True)
+    for name in names:
+        click.echo(f"  export {name}={stage.environ[name]}")
+    click.echo(f"  tokenbridge sign-in {stage.origin} --ca {stage.ca_file}      # PIN {PIN}")
+    click.echo(f"  tokenbridge sign-in {stage.origin} --ca {stage.ca_file} --user {USER}   # password: {PASSWORD}")
+    click.echo("  tokenbridge watch    tokenbridge card info    tokenbridge server audit")
+    click.echo(f"  tokenbridge demo --stop {stage.directory}")
