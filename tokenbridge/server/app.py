@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -72,6 +73,9 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await asyncio.to_thread(passwords.prepare)
+    # What is loaded now stays for good: the collector need not look at it again in the middle of a sign-in.
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:

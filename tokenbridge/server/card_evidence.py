@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenbridge.errors import Rejected, RejectReason, Undecided, UndecidedReason
 from tokenbridge.rp.certificate import Certificate
-from tokenbridge.rp.certs import RevocationData, sources_for
+from tokenbridge.rp.certs import RevocationData
 from tokenbridge.rp.chain import find_chain, signed_chain
 from tokenbridge.rp.challenge import Challenge
 from tokenbridge.rp.policy import Reason
@@ -51,7 +51,7 @@ def read(raw: Mapping[str, Any], trust: Trust) -> Presented:
     """Parse a token. Raises `Rejected`."""
     token = Token.parse(raw)
     certificate = Certificate.parse(token.unverified_certificate)
-    found = sources_for(certificate, trust.store)
+    found = trust.sources(certificate)
     crls = (Source(url) for url in found.crl_urls)
     ocsp = (Source(item.url, item.request) for item in found.ocsp)
     return Presented(token=token, unverified_certificate=certificate, trust=trust, sources=(*crls, *ocsp))
@@ -96,7 +96,7 @@ def marks(certificate: Certificate, anchor: Anchor | None) -> Marks:
 def _owner(certificate: Certificate, anchor: Anchor, database: Database) -> Person:
     with database.read() as tx:
         account = cards.owner(tx, marks(certificate, anchor))
-        who = person(tx, account.id) if account is not None else None
+        who = person(tx, account) if account is not None else None
         if who is None:
             raise Rejected(
                 RejectReason.SUBJECT_UNKNOWN,

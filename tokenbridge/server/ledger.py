@@ -16,7 +16,7 @@ from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login
 from tokenbridge.server.people import Person, person
-from tokenbridge.server.store import accounts, audit, cards, sessions, sign_ins
+from tokenbridge.server.store import audit, cards, sessions, sign_ins
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sign_ins import Pending
 
@@ -126,7 +126,7 @@ class Ledger:
                     work.opened = self._open_session(work, effect)
                 case login.Answer():
                     work.answer = effect
-                    work.person = person(work.tx, effect.account)
+                    work.person = _person(work, effect.account)
                 case login.Refuse():
                     work.refuse = effect
                 case login.Proceed():
@@ -156,8 +156,14 @@ def _find(tx: Session, token: str) -> Pending:
     return pending
 
 
+def _person(work: Moment, account: int) -> Person | None:
+    if work.person is None or work.person.id != account:
+        work.person = person(work.tx, account)
+    return work.person
+
+
 def _event(work: Moment, record: login.Record) -> audit.Event:
-    account = accounts.by_id(work.tx, record.account) if record.account is not None else None
+    account = _person(work, record.account) if record.account is not None else None
     detail: dict[str, Any] = {"client": work.pending.client}
     if record.detail:
         detail["detail"] = record.detail

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+from sqlalchemy import bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.proof import Method
-from tokenbridge.server.store import accounts
+from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +25,24 @@ class Person:
 
 def person(tx: Session, account_id: int) -> Person | None:
     """The account, or None when it was removed."""
-    account = accounts.by_id(tx, account_id)
-    if account is None:
+    row = tx.connection().execute(_QUERY, {"which": account_id}).one_or_none()
+    if row is None:
         return None
+    enrolled = {Method.TOTP: row.totp, Method.CARD: row.card}
     return Person(
-        id=account.id,
-        username=account.username,
-        display_name=account.display_name,
-        disabled=account.disabled,
-        enrolled=accounts.enrolled(tx, account.id),
+        id=row.id,
+        username=row.username,
+        display_name=row.display_name,
+        disabled=row.disabled,
+        enrolled=frozenset(method for method, there in enrolled.items() if there),
     )
+
+
+_QUERY: Final = select(
+    Account.id,
+    Account.username,
+    Account.display_name,
+    Account.disabled,
+    exists().where(TotpSecret.account_id == Account.id).label("totp"),
+    exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
+).where(Account.id == bindparam("which"))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from asn1crypto import pem
 
 from tokenbridge import log
-from tokenbridge.rp.certs import IssuerRule, RevocationMode, TrustAnchor, TrustStore
+from tokenbridge.rp.certificate import Certificate
+from tokenbridge.rp.certs import IssuerRule, RevocationMode, RevocationSources, TrustAnchor, TrustStore, sources_for
 from tokenbridge.server.store import anchors
 from tokenbridge.server.store.anchors import Anchor
 from tokenbridge.server.store.database import Database
 
 MAX_CRL_BYTES: Final = 10 << 20
+MAX_REMEMBERED: Final = 10_000
 
 _log = log.get("server.trust")
 
@@ -27,6 +29,17 @@ class Trust:
 
     store: TrustStore
     anchors: dict[str, Anchor]
+    _sources: dict[str, RevocationSources] = field(default_factory=dict, repr=False)
+
+    def sources(self, certificate: Certificate) -> RevocationSources:
+        """`sources_for`, remembered: the same cards come every day."""
+        found = self._sources.get(certificate.fingerprint)
+        if found is None:
+            found = sources_for(certificate, self.store)
+            if len(self._sources) >= MAX_REMEMBERED:
+                self._sources.clear()
+            self._sources[certificate.fingerprint] = found
+        return found
 
 
 class TrustBook:

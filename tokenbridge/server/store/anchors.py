@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -57,7 +57,10 @@ def remove(tx: Session, name: str) -> bool:
 
 def stamp(tx: Session) -> Sequence[object]:
     """Changes whenever an anchor is added or removed; cheap to ask."""
-    return tuple(tx.execute(select(TrustAnchorRow.id, TrustAnchorRow.added_at).order_by(TrustAnchorRow.id)).tuples())
+    return tuple(tx.connection().execute(_STAMP).tuples())
+
+
+_STAMP: Final = select(TrustAnchorRow.id, TrustAnchorRow.added_at).order_by(TrustAnchorRow.id)
 
 
 def listed(tx: Session) -> list[Anchor]:

@@ -7,15 +7,20 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import SetupError
 from tokenbridge.server.store.schema import AuditHead, AuditRow
 
-START = "0" * 64
+START: Final = "0" * 64
+
+# Built once: building a statement costs more than running it.
+_NEXT: Final = update(AuditHead).values(seq=AuditHead.seq + 1).returning(AuditHead.seq, AuditHead.hash)
+_ADD: Final = insert(AuditRow)
+_CLOSE: Final = update(AuditHead).values(hash=bindparam("new_hash"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,26 +62,24 @@ class Verdict:
 
 def append(tx: Session, at: dt.datetime, event: Event) -> Entry:
     """Add one row. Writers queue at the head row, so that the chain never forks."""
-    tx.execute(update(AuditHead).values(seq=AuditHead.seq + 1))
-    head = tx.execute(select(AuditHead.seq, AuditHead.hash)).one_or_none()
+    connection = tx.connection()
+    head = connection.execute(_NEXT).one_or_none()
     if head is None:
         raise SetupError("The audit trail has no head row: the database is damaged.")
-    row = AuditRow(
-        seq=head.seq,
-        at=at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
-        event=event.event,
-        account=event.account,
-        sign_in=event.sign_in,
-        request=event.request,
-        detail=json.dumps(event.detail, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
-        previous=head.hash,
-        hash="",
-    )
-    row.hash = _hash(row)
-    tx.add(row)
-    tx.execute(update(AuditHead).values(hash=row.hash))
-    tx.flush()
-    return _entry(row)
+    values: dict[str, Any] = {
+        "seq": head.seq,
+        "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+        "event": str(event.event),
+        "account": event.account,
+        "sign_in": event.sign_in,
+        "request": event.request,
+        "detail": json.dumps(event.detail, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        "previous": head.hash,
+    }
+    values["hash"] = _hash(values)
+    connection.execute(_ADD, values)
+    connection.execute(_CLOSE, {"new_hash": values["hash"]})
+    return _entry(values)
 
 
 def entries(tx: Session, *, account: str = "", after: int = 0, limit: int = 1000) -> list[Entry]:
@@ -84,7 +87,7 @@ def entries(tx: Session, *, account: str = "", after: int = 0, limit: int = 1000
     query = select(AuditRow).where(AuditRow.seq > after).order_by(AuditRow.seq.desc()).limit(limit)
     if account:
         query = query.where(AuditRow.account == account)
-    return [_entry(row) for row in reversed(tx.scalars(query).all())]
+    return [_entry(_values(row)) for row in reversed(tx.scalars(query).all())]
 
 
 def verify(tx: Session) -> Verdict:
@@ -94,7 +97,7 @@ def verify(tx: Session) -> Verdict:
         count += 1
         if row.seq != count:
             return Verdict(rows=count, broken_at=count, what=f"row {count} is missing")
-        if row.previous != previous or row.hash != _hash(row):
+        if row.previous != previous or row.hash != _hash(_values(row)):
             return Verdict(rows=count, broken_at=row.seq, what=f"row {row.seq} was changed")
         previous = row.hash
     head = tx.execute(select(AuditHead.seq, AuditHead.hash)).one_or_none()
@@ -107,19 +110,19 @@ def _all(tx: Session) -> Iterator[AuditRow]:
     yield from tx.scalars(select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=500))
 
 
-def _hash(row: AuditRow) -> str:
-    content = [row.previous, row.seq, row.at, row.event, row.account, row.sign_in, row.request, row.detail]
+_COLUMNS: Final = tuple(column.key for column in AuditRow.__table__.columns)
+_HASHED: Final = ("previous", "seq", "at", "event", "account", "sign_in", "request", "detail")
+
+
+def _values(row: AuditRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _COLUMNS}
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    content = [values[name] for name in _HASHED]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
 
 
-def _entry(row: AuditRow) -> Entry:
-    return Entry(
-        seq=row.seq,
-        at=row.at,
-        event=row.event,
-        account=row.account,
-        sign_in=row.sign_in,
-        request=row.request,
-        detail=json.loads(row.detail),
-        hash=row.hash,
-    )
+def _entry(values: Mapping[str, Any]) -> Entry:
+    shown = {name: values[name] for name in _COLUMNS if name != "previous"}
+    return Entry(**{**shown, "detail": json.loads(values["detail"])})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import ColumnElement, and_, delete, false, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, false, or_, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
 from tokenbridge.server.store.schema import Account, EnrolledCertificate
+
+_USED: Final = update(EnrolledCertificate).where(EnrolledCertificate.fingerprint == bindparam("which"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,23 +67,20 @@ def remove(tx: Session, card_id: int) -> bool:
 
 def used(tx: Session, fingerprint: str, now: dt.datetime) -> None:
     """Note that an enrolled certificate was used; nothing happens when it is not enrolled."""
-    tx.execute(update(EnrolledCertificate).where(EnrolledCertificate.fingerprint == fingerprint).values(last_used=now))
+    tx.connection().execute(_USED, {"which": fingerprint, "last_used": now})
 
 
-def owner(tx: Session, marks: Marks) -> Account | None:
-    """Whose certificate this is, or nobody's. An enrolled certificate goes before what an issuer asserts.
+def owner(tx: Session, marks: Marks) -> int | None:
+    """The id of the account whose certificate this is, or nobody's. What is enrolled goes before what an issuer says.
 
     Enrolled means: the same certificate, or one of the same issuer with the same serial number or subject key
     identifier (a renewed certificate for the same key). Two different owners are nobody.
     """
-    rows = (
-        select(Account)
-        .join(EnrolledCertificate, Account.id == EnrolledCertificate.account_id)
-        .where(or_(EnrolledCertificate.fingerprint == marks.fingerprint, _same_key(marks)))
-        .distinct()
-    )
-    found = list(tx.scalars(rows)) or list(tx.scalars(select(Account).where(_asserted(marks))))
-    return found[0] if len(found) == 1 else None
+    enrolled = or_(EnrolledCertificate.fingerprint == marks.fingerprint, _same_key(marks))
+    connection = tx.connection()
+    found = connection.execute(select(EnrolledCertificate.account_id).where(enrolled).distinct()).all()
+    found = found or connection.execute(select(Account.id).where(_asserted(marks))).all()
+    return int(found[0][0]) if len(found) == 1 else None
 
 
 def _same_key(marks: Marks) -> ColumnElement[bool]:

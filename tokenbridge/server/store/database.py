@@ -20,6 +20,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
+        self._writing = self._engine.execution_options(tokenbridge_write=True)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -33,14 +34,13 @@ class Database:
 
         On SQLite it holds the write lock from its first moment, so what it has read stays true until it commits.
         """
-        engine = self._engine.execution_options(tokenbridge_write=True)
-        with _translated(), Session(engine, expire_on_commit=False) as session, session.begin():
+        with _translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """One writing transaction below the level of objects, for the migrations."""
-        with _translated(), self._engine.execution_options(tokenbridge_write=True).begin() as connection:
+        with _translated(), self._writing.begin() as connection:
             yield connection
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.assurance import Assurance
@@ -14,6 +14,8 @@ from tokenbridge.server.store.schema import Account, SessionRow
 
 TOUCH_EVERY: Final = dt.timedelta(seconds=15)
 """A session's idle limit moves at most this often, so that busy clients do not make a write of every request."""
+
+_ADD: Final = insert(SessionRow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +58,16 @@ class NewSession:
 def add(tx: Session, new: NewSession, now: dt.datetime, lifetimes: Lifetimes) -> dt.datetime:
     """Store a session; returns when it ends at the latest."""
     end = now + lifetimes.overall
-    row = SessionRow(token_hash=new.token_hash, account_id=new.account_id, sign_in_ref=new.sign_in_ref)
-    row.assurance = describe(new.assurance)
-    row.started_at, row.expires_at = now, end
-    row.idle_expires_at = min(now + lifetimes.idle, end)
-    tx.add(row)
-    tx.flush()
+    values = {
+        "token_hash": new.token_hash,
+        "account_id": new.account_id,
+        "sign_in_ref": new.sign_in_ref,
+        "assurance": describe(new.assurance),
+        "started_at": now,
+        "idle_expires_at": min(now + lifetimes.idle, end),
+        "expires_at": end,
+    }
+    tx.connection().execute(_ADD, values)
     return end
 
 

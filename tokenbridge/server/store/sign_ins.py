@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import NotAllowedNow, UndecidedReason
@@ -18,6 +18,12 @@ from tokenbridge.server.store.schema import SignIn
 
 KEEP: Final = dt.timedelta(days=1)
 """How long a finished transaction is kept, so that a late client still learns what became of it."""
+
+# Built once: building a statement costs more than running it.
+_ADD: Final = insert(SignIn)
+_FIND: Final = select(SignIn.__table__).where(SignIn.token_hash == bindparam("ref"))
+_MOVE: Final = update(SignIn).where(SignIn.id == bindparam("which"), SignIn.version == bindparam("seen"))
+_PURGE: Final = delete(SignIn).where(SignIn.expires_at < bindparam("oldest"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +41,22 @@ class Pending:
 def add(tx: Session, ref: str, client: str, challenge: Challenge) -> None:
     """Store a new transaction in the state Started."""
     name, data = dump(login.Started())
-    row = SignIn(token_hash=ref, state=name, data=data, version=0, client=client)
-    row.nonce, row.origin = challenge.nonce, challenge.origin
-    row.issued_at, row.expires_at = challenge.issued_at, challenge.expires_at
-    tx.add(row)
+    values = {
+        "token_hash": ref,
+        "state": name,
+        "data": data,
+        "version": 0,
+        "client": client,
+        "nonce": challenge.nonce,
+        "origin": challenge.origin,
+        "issued_at": challenge.issued_at,
+        "expires_at": challenge.expires_at,
+    }
+    tx.connection().execute(_ADD, values)
 
 
 def find(tx: Session, ref: str) -> Pending | None:
-    row = tx.scalar(select(SignIn).where(SignIn.token_hash == ref))
+    row = tx.connection().execute(_FIND, {"ref": ref}).one_or_none()
     if row is None:
         return None
     challenge = Challenge(nonce=row.nonce, origin=row.origin, issued_at=row.issued_at, expires_at=row.expires_at)
@@ -53,15 +67,14 @@ def find(tx: Session, ref: str) -> Pending | None:
 def change(tx: Session, pending: Pending, state: login.State) -> None:
     """Move the transaction on, if nobody moved it since it was read. Raises `NotAllowedNow` otherwise."""
     name, data = dump(state)
-    move = update(SignIn).where(SignIn.id == pending.id, SignIn.version == pending.version)
-    values = {"state": name, "data": data, "version": pending.version + 1}
-    if tx.connection().execute(move.values(**values)).rowcount != 1:
+    values = {"which": pending.id, "seen": pending.version, "state": name, "data": data, "version": pending.version + 1}
+    if tx.connection().execute(_MOVE, values).rowcount != 1:
         raise NotAllowedNow("Another request for the same sign-in was faster.")
 
 
 def purge(tx: Session, now: dt.datetime) -> None:
     """Forget transactions that ended long ago."""
-    tx.execute(delete(SignIn).where(SignIn.expires_at < now - KEEP))
+    tx.connection().execute(_PURGE, {"oldest": now - KEEP})
 
 
 # --- states as JSON --------------------------------------------------------------------------------------------
