@@ -95,8 +95,8 @@ class CardState:
 
     @property
     def serial(self) -> int:
-        """A serial number as vendors' instructions give it, from the GUID."""
-        return int.from_bytes(self.guid[:4], "big")
+        """A serial number as vendors' instructions give it, from the GUID; 31 bits: some print it signed."""
+        return int.from_bytes(self.guid[:4], "big") >> 1
 
     def encode(self) -> dict[str, Any]:
         """JSON types only."""

@@ -22,6 +22,11 @@ from tokenbridge.wire.apdu import masked
 
 LOOPBACK: Final = "127.0.0.1"
 RETRY_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.45
+"""A little more than pcscd's polling period. A card that is back sooner may not have been away for pcscd, which then
+neither tells its clients nor powers the card up."""
+LEAVE_SECONDS: Final = 3.0
+"""More than pcscd's polling period, after which a reader that has not noticed the card's leaving is given up."""
 MAX_TRACE: Final = 20000
 
 _log = log.get("rig.vpcd")
@@ -73,6 +78,8 @@ class VpcdConnection:
         self.on_exchange: Callable[[Exchange], None] | None = None
         self._stop = threading.Event()
         self._recognised = threading.Event()
+        self._powered = False
+        self._left: float | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
@@ -84,8 +91,10 @@ class VpcdConnection:
         return thread is not None and thread.is_alive() and not self._stop.is_set()
 
     def start(self, *, timeout: float | None = 10.0) -> VpcdConnection:
-        """Insert the card; waits until pcscd has powered it up, at most `timeout` seconds (None: does not wait)."""
+        """Insert the card. Waits until pcscd has powered it up, at most `timeout` seconds (None: does not wait)."""
         self.stop()
+        if (left := self._left) is not None:
+            threading.Event().wait(max(0.0, left + POLL_SECONDS - time.monotonic()))
         self._stop.clear()
         self._recognised.clear()
         self._thread = threading.Thread(target=self._run, name=f"vpcd-{self.port}", daemon=True)
@@ -99,13 +108,17 @@ class VpcdConnection:
         return self
 
     def stop(self) -> None:
-        """Pull the card. Does nothing if it is out."""
+        """Pull the card and wait until the reader has noticed. Does nothing if it is out."""
         self._stop.set()
         with self._lock:
-            _shut(self._socket)
+            _shut(self._socket, socket.SHUT_WR)
         thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if thread is None:
+            return
+        thread.join(LEAVE_SECONDS)
+        with self._lock:
+            _shut(self._socket, socket.SHUT_RDWR)
+        thread.join()
 
     def wait_pulled(self, timeout: float = 10.0) -> bool:
         """Wait until a fault has taken the card out; whether it has within `timeout` seconds."""
@@ -126,12 +139,12 @@ class VpcdConnection:
         while not self._stop.is_set():
             try:
                 self._session()
-            except _Pulled:
-                self._stop.set()
             except OSError as err:
                 _log.debug("port %d: %s", self.port, err)
                 self._stop.wait(RETRY_SECONDS)
             finally:
+                self._powered = False
+                self._left = time.monotonic()
                 self.card.reset()
 
     def _session(self) -> None:
@@ -142,11 +155,23 @@ class VpcdConnection:
             with self._lock:
                 self._socket = link
             try:
-                while not self._stop.is_set():
-                    self._serve(link, _receive(link))
+                self._serve_until_gone(link)
             finally:
                 with self._lock:
                     self._socket = None
+
+    def _serve_until_gone(self, link: socket.socket) -> None:
+        """Answer until the card is pulled, then hold the half-closed connection until the reader closes its half."""
+        while True:
+            body = _receive(link)
+            if self._stop.is_set():
+                continue
+            try:
+                self._serve(link, body)
+            except _Pulled:
+                self._stop.set()
+                link.settimeout(LEAVE_SECONDS)
+                _shut(link, socket.SHUT_WR)
 
     def _serve(self, link: socket.socket, body: bytes) -> None:
         if len(body) != 1:
@@ -154,10 +179,11 @@ class VpcdConnection:
         elif body[0] == Control.GET_ATR:
             # pcscd polls for presence with this: answered without touching the card, which may be in mid-ceremony
             _send(link, self.card.atr)
+            if self._powered:
+                self._recognised.set()
         elif body[0] in (Control.POWER_OFF, Control.POWER_ON, Control.RESET):
             self.card.reset()
-        if body[:1] != bytes([Control.POWER_OFF]):
-            self._recognised.set()
+            self._powered = body[0] != Control.POWER_OFF
 
     def _command(self, link: socket.socket, apdu: bytes) -> None:
         self.apdus += 1
@@ -215,10 +241,10 @@ def _send(link: socket.socket, body: bytes) -> None:
     link.sendall(len(body).to_bytes(2, "big") + body)
 
 
-def _shut(link: socket.socket | None) -> None:
+def _shut(link: socket.socket | None, how: int) -> None:
     if link is None:
         return
     try:
-        link.shutdown(socket.SHUT_RDWR)
+        link.shutdown(how)
     except OSError:
         _log.debug("already closed")
