@@ -15,10 +15,11 @@ from asn1crypto import ocsp
 from pyhanko_certvalidator import authority
 from pyhanko_certvalidator.path import ValidationPath
 from pyhanko_certvalidator.policy_decl import PKIXValidationParams
-from pyhanko_certvalidator.registry import CertificateRegistry, PathBuilder, SimpleTrustManager
+from pyhanko_certvalidator.registry import CertificateRegistry, SimpleTrustManager
 
 from tokenbridge.errors import Rejected, SetupError
 from tokenbridge.rp.certificate import PARSER_ERRORS, Certificate
+from tokenbridge.rp.paths import PathIndex
 
 MAX_CRL_BYTES: Final = 16 << 20
 MAX_OCSP_BYTES: Final = 1 << 16
@@ -107,7 +108,8 @@ class TrustStore:
         self.cas: tuple[Certificate, ...] = tuple(dict.fromkeys([*(cert for _, cert in parsed), *below]))
         self.ca_by_sha256 = {ca.asn1.sha256: ca for ca in self.cas}
         self.manager = SimpleTrustManager.build(trust_roots=list(self._by_authority))
-        self.builder = PathBuilder(trust_manager=self.manager, registry=self.new_registry())
+        self.registry = self.new_registry()
+        self.index = PathIndex(self.manager, self.registry, self.cas)
 
     def new_registry(self) -> CertificateRegistry:
         """A registry of all known CAs that the caller may add to."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from asn1crypto import algos, keys
 from cryptography.exceptions import InvalidSignature
@@ -15,7 +14,6 @@ from pyhanko_certvalidator.errors import (
     DisallowedAlgorithmError,
     ExpiredError,
     NotYetValidError,
-    PathBuildingError,
     ValidationError,
 )
 from pyhanko_certvalidator.path import ValidationPath
@@ -35,13 +33,12 @@ from pyhanko_certvalidator.validate import async_validate_path
 from tokenbridge.errors import Rejected, RejectReason
 from tokenbridge.rp.certificate import PARSER_ERRORS, Certificate
 from tokenbridge.rp.certs import TrustAnchor, TrustStore
+from tokenbridge.rp.paths import run
 
 MAX_PATHS: Final = 8
 MIN_RSA_BITS: Final = 2048
 LEGACY_RSA_BITS: Final = 1024
 MIN_EC_BITS: Final = 256
-
-T = TypeVar("T")
 
 
 class AlgorithmRule(DisallowWeakAlgorithmsPolicy):
@@ -129,27 +126,11 @@ def signed_chain(certificate: Certificate, trust: TrustStore) -> Chain:
     raise _unknown_issuer(certificate)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits: with fetching switched off the validator does no I/O, so needs no loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    coroutine.close()
-    raise RuntimeError("the certificate validator tried to wait for something")
-
-
 def _paths(certificate: Certificate, trust: TrustStore) -> list[ValidationPath]:
-    try:
-        paths: list[ValidationPath] = run(trust.builder.async_build_paths(certificate.asn1))
-    except PathBuildingError as err:
-        raise _unknown_issuer(certificate) from err
-    # A path without certificates means that the card presented an anchor itself: nobody vouched for that.
-    usable = [path for path in paths if path.pkix_len > 0][:MAX_PATHS]
-    if not usable:
+    paths = trust.index.paths(certificate)[:MAX_PATHS]
+    if not paths:
         raise _unknown_issuer(certificate)
-    return usable
+    return paths
 
 
 def _unknown_issuer(certificate: Certificate) -> Rejected:
@@ -186,7 +167,7 @@ def _validate(chain: Chain, trust: TrustStore, now: datetime) -> None:
         allow_fetching=False,
         revinfo_policy=_NO_REVOCATION,
         time_tolerance=timedelta(0),
-        certificate_registry=trust.builder.registry,
+        certificate_registry=trust.registry,
         trust_manager=trust.manager,
         algorithm_usage_policy=chain.algorithms,
         signature_validator=SignatureRule(chain.algorithms),

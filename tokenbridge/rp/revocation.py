@@ -32,7 +32,8 @@ from pyhanko_certvalidator.revinfo.validate_ocsp import verify_ocsp_response
 from tokenbridge.errors import Rejected, RejectReason, Undecided, UndecidedReason
 from tokenbridge.rp.certificate import PARSER_ERRORS, Certificate
 from tokenbridge.rp.certs import MAX_CRL_BYTES, MAX_OCSP_BYTES, IssuerRule, RevocationData, RevocationMode, TrustStore
-from tokenbridge.rp.chain import Chain, SignatureRule, run
+from tokenbridge.rp.chain import Chain, SignatureRule
+from tokenbridge.rp.paths import run
 from tokenbridge.rp.policy import Reason
 
 CLOCK_SKEW: Final = timedelta(minutes=2)
