@@ -1,0 +1,176 @@
+"""The sign-in machine: every state with every event."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+
+import pytest
+
+from tokenbridge.errors import RejectReason, UndecidedReason
+from tokenbridge.rp.assurance import assess
+from tokenbridge.rp.policy import Decision, Outcome
+from tokenbridge.rp.proof import Factor, Method, Proof
+from tokenbridge.server import login
+from tokenbridge.server.login import (
+    AwaitingCode,
+    AwaitingPassword,
+    Cancel,
+    Cancelled,
+    CardPresented,
+    CodePresented,
+    Dead,
+    Denied,
+    Expired,
+    Judged,
+    Judging,
+    PasswordPresented,
+    Recorded,
+    Refusal,
+    Refused,
+    SignedIn,
+    Started,
+    TimeIsUp,
+    step,
+)
+from tokenbridge.server.store import sign_ins
+
+AT = dt.datetime(2026, 11, 24, 3, 0, tzinfo=dt.UTC)
+ALICE, BOB = 1, 2
+CARD = Proof(
+    method=Method.CARD,
+    factors=frozenset({Factor.POSSESSION, Factor.KNOWLEDGE}),
+    hardware_bound=True,
+    phishing_resistant=True,
+    user_verified=True,
+    credential="c" * 64,
+    certificate=b"\x30\x00",
+    at=AT,
+)
+PWD = Proof(method=Method.PASSWORD, factors=frozenset({Factor.KNOWLEDGE}), credential="password:1", at=AT)
+OTP = Proof(method=Method.TOTP, factors=frozenset({Factor.POSSESSION}), credential="totp:1", at=AT)
+PROOFS = {Method.CARD: (CARD,), Method.PASSWORD: (PWD,), Method.TOTP: (PWD, OTP)}
+DOUBT = (UndecidedReason.REVOCATION_UNREACHABLE,)
+
+
+def judged(
+    by: Method, outcome: Outcome, methods: tuple[Method, ...] = (), account: int = ALICE, *, doubts=()
+) -> Judged:
+    proofs = () if doubts else PROOFS[by]
+    decision = Decision(outcome=outcome, reasons=(), methods=methods, sentence="said so")
+    return Judged(by=by, account=account, proofs=proofs, doubts=doubts, assurance=assess(proofs), decision=decision)
+
+
+STATES = {
+    "started": Started(),
+    "started, tries spent": Started(attempts=login.MAX_ATTEMPTS),
+    "judging": Judging(),
+    "password": AwaitingPassword(account=ALICE, doubts=DOUBT),
+    "password, tries spent": AwaitingPassword(account=ALICE, attempts=login.MAX_ATTEMPTS),
+    "code": AwaitingCode(account=ALICE, proofs=(PWD,)),
+    "code, tries spent": AwaitingCode(account=ALICE, attempts=login.MAX_ATTEMPTS),
+    "signed in": SignedIn(account=ALICE),
+    "denied": Denied(account=ALICE),
+    "dead": Dead(reason="signature-invalid"),
+    "expired": Expired(),
+    "cancelled": Cancelled(),
+}
+EVENTS = {
+    "card": CardPresented(),
+    "password": PasswordPresented(),
+    "code": CodePresented(),
+    "cancel": Cancel(),
+    "time": TimeIsUp(),
+    "card allows": judged(Method.CARD, Outcome.ALLOW),
+    "card in doubt": judged(Method.CARD, Outcome.CHALLENGE, (Method.PASSWORD, Method.TOTP), doubts=DOUBT),
+    "card lacks a password": judged(Method.CARD, Outcome.CHALLENGE, (Method.PASSWORD,)),
+    "card lacks a code": judged(Method.CARD, Outcome.CHALLENGE, (Method.TOTP,)),
+    "card denied": judged(Method.CARD, Outcome.DENY),
+    "card refused": Refused(by=Method.CARD, reason=RejectReason.SIGNATURE_INVALID),
+    "password allows": judged(Method.PASSWORD, Outcome.ALLOW),
+    "password lacks a code": judged(Method.PASSWORD, Outcome.CHALLENGE, (Method.TOTP,)),
+    "password lacks a card": judged(Method.PASSWORD, Outcome.CHALLENGE, (Method.CARD,)),
+    "password denied": judged(Method.PASSWORD, Outcome.DENY),
+    "password refused": Refused(by=Method.PASSWORD, reason=RejectReason.CREDENTIALS_WRONG),
+    "password of Bob": judged(Method.PASSWORD, Outcome.ALLOW, account=BOB),
+    "code allows": judged(Method.TOTP, Outcome.ALLOW),
+    "code of Bob": judged(Method.TOTP, Outcome.ALLOW, account=BOB),
+    "code refused": Refused(by=Method.TOTP, reason=RejectReason.CODE_WRONG),
+}
+
+FINAL = ("signed in", "denied", "dead", "expired", "cancelled")
+OPEN = tuple(name for name in STATES if name not in FINAL)
+
+# (state, event) -> the state that follows. What is not here is illegal: refused, and nothing changes.
+AFTER_PASSWORD = {
+    "password allows": SignedIn(account=ALICE),
+    "password lacks a code": AwaitingCode(account=ALICE, proofs=(PWD,)),
+    "password lacks a card": Denied(account=ALICE),
+    "password denied": Denied(account=ALICE),
+}
+LEGAL = {
+    ("started", "card"): Judging(),
+    ("started, tries spent", "card"): Judging(),
+    ("started", "password"): Started(attempts=1),
+    ("started, tries spent", "password"): Dead(reason="too-many-attempts"),
+    ("password", "password"): AwaitingPassword(account=ALICE, doubts=DOUBT, attempts=1),
+    ("password, tries spent", "password"): Dead(reason="too-many-attempts"),
+    ("code", "code"): AwaitingCode(account=ALICE, proofs=(PWD,), attempts=1),
+    ("code, tries spent", "code"): Dead(reason="too-many-attempts"),
+    ("judging", "card allows"): SignedIn(account=ALICE),
+    ("judging", "card in doubt"): AwaitingPassword(account=ALICE, doubts=DOUBT),
+    ("judging", "card lacks a password"): AwaitingPassword(account=ALICE, proofs=(CARD,)),
+    ("judging", "card lacks a code"): AwaitingCode(account=ALICE, proofs=(CARD,)),
+    ("judging", "card denied"): Denied(account=ALICE),
+    ("judging", "card refused"): Dead(reason="signature-invalid"),
+    **{(name, "cancel"): Cancelled() for name in OPEN},
+    **{(name, "time"): Expired() for name in OPEN},
+    **{
+        (name, event): state
+        for name in ("started", "started, tries spent", "password", "password, tries spent")
+        for event, state in AFTER_PASSWORD.items()
+    },
+    **{
+        (name, "password refused"): STATES[name]
+        for name in ("started", "started, tries spent", "password", "password, tries spent")
+    },
+    **{(name, "password of Bob"): SignedIn(account=BOB) for name in ("started", "started, tries spent")},
+    **{(name, "code allows"): SignedIn(account=ALICE) for name in ("code", "code, tries spent")},
+    **{(name, "code refused"): STATES[name] for name in ("code", "code, tries spent")},
+}
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(STATES, EVENTS)))
+def test_every_pair(state: str, event: str):
+    before, result = STATES[state], step(STATES[state], EVENTS[event])
+    if (state, event) in LEGAL:
+        assert result.state == LEGAL[state, event]
+        assert not any(e == login.Refuse(why=Refusal.NOT_NOW) for e in result.effects)
+    else:
+        assert result.state == before
+        why = Refusal.EXPIRED if state == "expired" else Refusal.NOT_NOW
+        assert result.effects == (login.Refuse(why=why),)
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(STATES, EVENTS)))
+def test_a_session_needs_an_allowing_verdict_and_its_record(state: str, event: str):
+    result, happened = step(STATES[state], EVENTS[event]), EVENTS[event]
+    opened = [e for e in result.effects if isinstance(e, login.OpenSession)]
+    assert bool(opened) == (isinstance(result.state, SignedIn) and state not in FINAL)
+    if opened:
+        assert isinstance(happened, Judged)
+        assert happened.decision.outcome is Outcome.ALLOW
+        recorded = [e for e in result.effects if isinstance(e, login.Record)]
+        assert [e.what for e in recorded] == [Recorded.SIGNED_IN]
+        assert recorded[0].account == opened[0].account == happened.account
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_states_survive_being_stored(name: str):
+    assert sign_ins.parse(*sign_ins.dump(STATES[name])) == STATES[name]
+
+
+def test_denied_for_want_of_a_card_is_told_as_denied():
+    result = step(Started(), EVENTS["password lacks a card"])
+    answer = next(e for e in result.effects if isinstance(e, login.Answer))
+    assert answer.decision.outcome is Outcome.DENY
