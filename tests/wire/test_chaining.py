@@ -60,8 +60,10 @@ def test_wrong_le_is_corrected_once() -> None:
 
 def test_wrong_le_of_a_chained_command_repeats_the_last_part_only() -> None:
     script = Script(
-        ("1087079aff" + "00" * 255, "9000"), ("0087079a01" + "00" + "00", "6c02"), ("0087079a01" + "00" + "02", "aabb9000")
-    )  # fmt: skip
+        ("1087079aff" + "00" * 255, "9000"),
+        ("0087079a010000", "6c02"),
+        ("0087079a010002", "aabb9000"),
+    )
     assert chaining.run(Command(0, 0x87, 7, 0x9A, bytes(256), LE_ALL), script).data == b"\xaa\xbb"
 
 
