@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from asn1crypto import ocsp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tokenbridge.rp.certs import IssuerRule, RevocationMode, RevocationSources, sources_for
 
@@ -61,3 +63,13 @@ def test_strangers_send_the_server_nowhere(pki: Any) -> None:
 def test_nothing_where_the_issuer_offers_nothing(pki: Any) -> None:
     rule = replace(RULE, revocation=RevocationMode.NONE_DECLARED)
     assert sources_for(pki.der("both"), pki.trust("sub", rule)) == RevocationSources()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(edits=st.lists(st.tuples(st.integers(0, 4095), st.integers(1, 255)), min_size=1, max_size=4))
+def test_changed_certificates_name_nothing_and_raise_nothing(pki: Any, edits: list[tuple[int, int]]) -> None:
+    changed = bytearray(pki.der("both"))
+    for place, bits in edits:
+        changed[place % len(changed)] ^= bits
+    if bytes(changed) != pki.der("both"):
+        assert sources_for(bytes(changed), pki.trust()) == RevocationSources()

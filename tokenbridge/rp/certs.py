@@ -5,13 +5,13 @@ Fetches nothing itself: `sources_for` names the addresses, `RevocationData` brin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum, unique
 from typing import Any, Final
 
-from asn1crypto import ocsp
 from pyhanko_certvalidator import authority
 from pyhanko_certvalidator.path import ValidationPath
 from pyhanko_certvalidator.policy_decl import PKIXValidationParams
@@ -20,10 +20,14 @@ from pyhanko_certvalidator.registry import CertificateRegistry, SimpleTrustManag
 from tokenbridge.errors import Rejected, SetupError
 from tokenbridge.rp.certificate import PARSER_ERRORS, Certificate
 from tokenbridge.rp.paths import PathIndex
+from tokenbridge.wire import tlv
 
 MAX_CRL_BYTES: Final = 16 << 20
 MAX_OCSP_BYTES: Final = 1 << 16
 OCSP_MAX_AGE: Final = timedelta(days=7)
+
+# SHA-1 only names the issuer in a request; responders in the field know no other hash (RFC 5019, section 2.1.1).
+_SHA1_IDENTIFIER: Final = bytes.fromhex("300906052b0e03021a0500")
 
 
 @unique
@@ -136,15 +140,18 @@ def sources_for(certificate: Certificate | bytes, trust: TrustStore) -> Revocati
     try:
         leaf = Certificate.parse(certificate) if isinstance(certificate, bytes) else certificate
         chain = signed_chain(leaf, trust)
+        return _sources(chain.anchor.rule, chain.links)
     except Rejected:
         return RevocationSources()
-    rule = chain.anchor.rule
+
+
+def _sources(rule: IssuerRule, links: Sequence[tuple[Certificate, Certificate]]) -> RevocationSources:
     if rule.revocation is RevocationMode.NONE_DECLARED:
         return RevocationSources()
-    crl_urls = [*rule.crl_urls, *(url for cert, _ in chain.links for url in cert.crl_urls())]
+    crl_urls = [*rule.crl_urls, *(url for cert, _ in links for url in cert.crl_urls())]
     asked = [
         OcspSource(url=url, request=_ocsp_request(cert, issuer))
-        for place, (cert, issuer) in enumerate(reversed(chain.links))
+        for place, (cert, issuer) in enumerate(reversed(links))
         # The configured responders answer for the cards; a CA above has what its own certificate names.
         for url in (*(rule.ocsp_urls if place == 0 else ()), *cert.ocsp_urls())
     ]
@@ -152,16 +159,15 @@ def sources_for(certificate: Certificate | bytes, trust: TrustStore) -> Revocati
 
 
 def _ocsp_request(cert: Certificate, issuer: Certificate) -> bytes:
-    # SHA-1 only names the issuer here; responders in the field know no other hash (RFC 5019, section 2.1.1).
-    cert_id = {
-        "hash_algorithm": {"algorithm": "sha1"},
-        "issuer_name_hash": cert.asn1.issuer.sha1,
-        "issuer_key_hash": issuer.asn1.public_key.sha1,
-        "serial_number": cert.serial,
-    }
-    request = ocsp.OCSPRequest({"tbs_request": {"request_list": [{"req_cert": cert_id}]}})
-    encoded: bytes = request.dump()
-    return encoded
+    """An OCSPRequest for one certificate, unsigned and without a nonce (RFC 6960, section 4.1.1)."""
+    fields = cert.asn1["tbs_certificate"]
+    hashed = (fields["issuer"].dump(), issuer.asn1.public_key["public_key"].contents[1:])
+    named = (tlv.encode(0x04, hashlib.sha1(data, usedforsecurity=False).digest()) for data in hashed)
+    request = b"".join((_SHA1_IDENTIFIER, *named, fields["serial_number"].dump()))
+    # CertID in Request in requestList in TBSRequest in OCSPRequest
+    for _ in range(5):
+        request = tlv.encode(0x30, request)
+    return request
 
 
 def _load_ca(anchor: TrustAnchor, der: bytes) -> Certificate:

@@ -31,7 +31,7 @@ from pyhanko_certvalidator.sig_validate import (
 from pyhanko_certvalidator.validate import async_validate_path
 
 from tokenbridge.errors import Rejected, RejectReason
-from tokenbridge.rp.certificate import PARSER_ERRORS, Certificate
+from tokenbridge.rp.certificate import PARSER_ERRORS, Certificate, parsing
 from tokenbridge.rp.certs import TrustAnchor, TrustStore
 from tokenbridge.rp.paths import run
 
@@ -127,7 +127,8 @@ def signed_chain(certificate: Certificate, trust: TrustStore) -> Chain:
 
 
 def _paths(certificate: Certificate, trust: TrustStore) -> list[ValidationPath]:
-    paths = trust.index.paths(certificate)[:MAX_PATHS]
+    with parsing("certificate's extensions"):
+        paths = trust.index.paths(certificate)[:MAX_PATHS]
     if not paths:
         raise _unknown_issuer(certificate)
     return paths
@@ -173,7 +174,8 @@ def _validate(chain: Chain, trust: TrustStore, now: datetime) -> None:
         signature_validator=SignatureRule(chain.algorithms),
     )
     try:
-        run(async_validate_path(context, chain.path))
+        with parsing("certificate"):
+            run(async_validate_path(context, chain.path))
     except ValidationError as err:
         reason, text = _translate(err)
         raise Rejected(reason, text, detail=str(err)) from err
