@@ -109,6 +109,11 @@ def is_key_ref(ref: int) -> bool:
     return RETIRED_FIRST <= ref <= RETIRED_LAST or (ref in KeyRef.__members__.values() and ref != KeyRef.MANAGEMENT)
 
 
+def has_certificate(ref: int) -> bool:
+    """Whether the card edge has a certificate object for the key `ref`."""
+    return RETIRED_FIRST <= ref <= RETIRED_LAST or ref in CERT_TAGS
+
+
 def cert_tag(ref: int) -> int:
     """The data object that holds the certificate of the key `ref`."""
     if RETIRED_FIRST <= ref <= RETIRED_LAST:
@@ -137,6 +142,14 @@ def certificate(der: bytes, *, compressed: bool) -> bytes:
     """Content of a certificate object (part 1 appendix A table 10): 70 certificate, 71 CertInfo, FE empty."""
     body = gzip.compress(der, mtime=0) if compressed else der
     return tlv.encode(0x70, body) + tlv.encode(0x71, b"\x01" if compressed else b"\x00") + tlv.encode(0xFE, b"")
+
+
+def certificate_bytes(content: bytes) -> bytes:
+    """Inverse of `certificate`: the DER in a certificate object. Raises ValueError or OSError where there is none."""
+    body = tlv.find(content, 0x70)
+    if body is None:
+        raise ValueError("no certificate in the object")
+    return gzip.decompress(body) if tlv.find(content, 0x71) == b"\x01" else body
 
 
 def chuid(guid: bytes, expires: str = "20991231") -> bytes:
