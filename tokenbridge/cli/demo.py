@@ -76,7 +76,10 @@ def _data(scene: Scene) -> dict[str, object]:
 
 
 def _how_to_go_on(stage: Stage) -> None:
-    from tokenbridge.rig.demo.stage import PASSWORD, PIN, USER
+    from tokenbridge.rig.demo.stage import PIN, USER
+    from tokenbridge.rig.workplace import PASSWORD
+
+    place = stage.workplace
 
     names = (
         "PCSCLITE_CSOCK_NAME",
@@ -86,8 +89,8 @@ def _how_to_go_on(stage: Stage) -> None:
     )
     click.secho("\nEverything goes on running. To go on by hand:", bold=True)
     for name in names:
-        click.echo(f"  export {name}={stage.environ[name]}")
-    click.echo(f"  tokenbridge sign-in {stage.origin} --ca {stage.ca_file}      # PIN {PIN}")
-    click.echo(f"  tokenbridge sign-in {stage.origin} --ca {stage.ca_file} --user {USER}   # password: {PASSWORD}")
+        click.echo(f"  export {name}={place.environ[name]}")
+    click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file}      # PIN {PIN}")
+    click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file} --user {USER}   # password: {PASSWORD}")
     click.echo("  tokenbridge watch    tokenbridge card info    tokenbridge server audit")
     click.echo(f"  tokenbridge demo --stop {stage.directory}")

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import pyotp
 
 from tokenbridge.errors import TokenbridgeError
-from tokenbridge.rig.demo.stage import NAME, PASSWORD, PIN, USER, WRONG_PIN, Ran, Stage
+from tokenbridge.rig.demo.stage import NAME, PIN, USER, WRONG_PIN, Stage
 from tokenbridge.rig.faults import Action, Fault
+from tokenbridge.rig.workplace import PASSWORD, Ran
 from tokenbridge.wire.apdu import INS
 
 
@@ -46,47 +47,47 @@ def play(stage: Stage) -> Iterator[Scene | str]:
 
 def _enrol(stage: Stage, title: str) -> Scene:
     stage.slot.start()
-    listed = stage.must("card", "list")
+    listed = stage.workplace.must("card", "list")
     pem = stage.directory / "card.pem"
-    pem.write_text(stage.must("card", "certs", "--pem").output + "\n")
-    enrolled = stage.must("server", "card", "enrol", USER, "--pem", str(pem))
+    pem.write_text(stage.workplace.must("card", "certs", "--pem").output + "\n")
+    enrolled = stage.workplace.must("server", "card", "enrol", USER, "--pem", str(pem))
     return Scene(title=title, ran=(listed, enrolled), moral=f"The server now knows that this card is {NAME}'s.")
 
 
 def _card(stage: Stage, title: str) -> Scene:
     stage.slot.reset_counters()
-    ran = stage.sign_in(secrets={"--pin-fd": PIN})
+    ran = stage.workplace.sign_in(secrets={"--pin-fd": PIN})
     _expect(ran, 0, "AAL3", "no text message or app code needed", "Not asked")
     moral = f"One PIN, no second challenge. The card exchanged {stage.slot.apdus} messages."
     return Scene(title=title, ran=(ran,), moral=moral)
 
 
 def _wrong_pin(stage: Stage, title: str) -> Scene:
-    wrong = stage.sign_in(secrets={"--pin-fd": WRONG_PIN})
+    wrong = stage.workplace.sign_in(secrets={"--pin-fd": WRONG_PIN})
     _expect(wrong, 4, "2 tries are left")
-    right = stage.sign_in(secrets={"--pin-fd": PIN})
+    right = stage.workplace.sign_in(secrets={"--pin-fd": PIN})
     _expect(right, 0, "AAL3")
-    listed = stage.must("card", "list")
+    listed = stage.workplace.must("card", "list")
     _expect(listed, 0, "3 tries left")
     return Scene(title=title, ran=(wrong, right, listed), moral="The right PIN gave all tries back: nothing was lost.")
 
 
 def _pulled(stage: Stage, title: str) -> Scene:
     stage.slot.faults.arm(Fault(action=Action.PULL_UNANSWERED, ins=INS.GENERAL_AUTHENTICATE))
-    pulled = stage.sign_in(secrets={"--pin-fd": PIN})
+    pulled = stage.workplace.sign_in(secrets={"--pin-fd": PIN})
     _expect(pulled, 3, "taken out")
     stage.slot.faults.disarm()
     stage.slot.start()
-    again = stage.sign_in(secrets={"--pin-fd": PIN})
+    again = stage.workplace.sign_in(secrets={"--pin-fd": PIN})
     _expect(again, 0, "AAL3")
     return Scene(title=title, ran=(pulled, again), moral="Inserted again, it works: no restart, no try lost.")
 
 
 def _password(stage: Stage, title: str) -> Scene:
-    alone = stage.sign_in(user=USER, secrets={"--password-fd": PASSWORD})
+    alone = stage.workplace.sign_in("--user", USER, secrets={"--password-fd": PASSWORD})
     _expect(alone, 6, "authenticator-app code")
     code = pyotp.TOTP(stage.totp_secret).at(datetime.now(UTC))
-    both = stage.sign_in(user=USER, secrets={"--password-fd": PASSWORD, "--code-fd": code})
+    both = stage.workplace.sign_in("--user", USER, secrets={"--password-fd": PASSWORD, "--code-fd": code})
     _expect(both, 0, "AAL2")
     return Scene(
         title=title,
@@ -96,9 +97,9 @@ def _password(stage: Stage, title: str) -> Scene:
 
 
 def _audit(stage: Stage, title: str) -> Scene:
-    shown = stage.must("server", "audit", "--user", USER)
+    shown = stage.workplace.must("server", "audit", "--user", USER)
     _expect(shown, 0, "signed-in", "challenged")
-    verified = stage.must("server", "audit", "--verify")
+    verified = stage.workplace.must("server", "audit", "--verify")
     return Scene(title=title, ran=(shown, verified), moral="Each line holds the hash of the one before it.")
 
 
