@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 
 from tokenbridge.errors import Rejected, RejectReason, SetupError
 from tokenbridge.rp.assurance import AAL, assess
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import IssuerRule, RevocationMode, TrustAnchor, TrustStore
+from tokenbridge.rp.chain import find_chain
 from tokenbridge.rp.proof import Factor, Method
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -88,6 +94,36 @@ def test_an_expired_anchor_vouches_for_nobody(pki: Any, verify: Verify) -> None:
 def test_the_path_may_end_at_the_root_or_at_an_intermediate(pki: Any, verify: Verify) -> None:
     assert verify(pki.token("crl"), trust=pki.trust("root", UNCHECKED, "sub")).anchor == "root"
     assert verify(pki.token("crl"), trust=pki.trust("sub", UNCHECKED)).anchor == "sub"
+
+
+def test_the_issuers_name_may_be_spelled_otherwise(pki: Any) -> None:
+    """Case, inner spaces and string types do not make another name (RFC 5280, section 7.1)."""
+    name = [
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "NHS", _ASN1Type.PrintableString),
+        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "ca"),
+        x509.NameAttribute(NameOID.COMMON_NAME, " SubCA02  "),
+    ]
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")]))
+        .issuer_name(x509.Name(name))
+        .public_key(pki.keys["p256"].public_key())
+        .serial_number(77)
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=1))
+        .sign(pki.keys["sub"], hashes.SHA256())
+    )
+    certificate = Certificate.parse(signed.public_bytes(serialization.Encoding.DER))
+    assert find_chain(certificate, pki.trust("root", UNCHECKED, "sub"), now=NOW).anchor.name == "root"
+
+
+def test_threads_may_share_a_trust_store(pki: Any, verify: Verify) -> None:
+    trust = pki.trust("root", IssuerRule(hardware=True, pin_enforced=True), "sub")
+    data = {"crls": (pki.crl("root"), pki.crl("sub")), "ocsps": (pki.ocsp("both"),)}
+    tokens = [pki.token("both"), pki.token("crl")] * 40
+    with ThreadPoolExecutor(8) as pool:
+        proved = list(pool.map(lambda token: verify(token, trust=trust, **data).proof.hardware_bound, tokens))
+    assert proved == [True] * len(tokens)
 
 
 def test_a_missing_intermediate_is_an_unknown_issuer(pki: Any, verify: Verify) -> None:

@@ -76,6 +76,7 @@ class Certificate:
             _require_outer_der(der)
             asn1 = x509.Certificate.load(der, strict=True)
             _require_same_algorithm(asn1)
+            _require_plain_dates(asn1)
             return cls(
                 der=der,
                 fingerprint=hashlib.sha256(der).hexdigest(),
@@ -153,6 +154,12 @@ class Certificate:
             points = self.asn1.crl_distribution_points_value or ()
             names = [point["distribution_point"] for point in points]
             return _http(name for full in names if full.name == "full_name" for name in full.chosen)
+
+
+def _require_plain_dates(asn1: Any) -> None:
+    # asn1crypto has a type of its own for the year 0, which compares with nothing.
+    if not all(isinstance(date, datetime) for date in (asn1.not_valid_before, asn1.not_valid_after)):
+        raise ValueError("not a date")
 
 
 def _require_plain_key(spki: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,41 +49,35 @@ class _Way:
 class PathIndex:
     """The ways to all known CAs, found once: comparing names costs more than the signatures of a whole path.
 
-    Read-only after construction. An issuer's name in a spelling that no known CA uses takes the validator's own,
-    slower search, which compares names as RFC 5280, section 7.1, has it.
+    Read-only after construction; names that strangers make up leave nothing behind.
     """
 
-    def __init__(self, manager: SimpleTrustManager, registry: CertificateRegistry, cas: Iterable[Certificate]) -> None:
+    def __init__(self, manager: SimpleTrustManager, registry: CertificateRegistry, cas: Sequence[Certificate]) -> None:
         self._manager = manager
         self._builder = PathBuilder(trust_manager=manager, registry=registry)
-        known = [ca.asn1 for ca in cas]
-        namesakes: dict[str, list[x509.Certificate]] = defaultdict(list)
-        for ca in known:
-            namesakes[ca.subject.hashable].append(ca)
-        self._ways = {
-            ca.subject.dump(): tuple(way for same in namesakes[ca.subject.hashable] for way in self._ways_to(same))
-            for ca in known
-        }
+        ways: dict[str, list[_Way]] = defaultdict(list)
+        for ca in cas:
+            ways[ca.asn1.subject.hashable].extend(self._ways_to(ca.asn1))
+        self._by_name = {name: tuple(found) for name, found in ways.items()}
+        self._by_der = {ca.asn1.subject.dump(): self._by_name[ca.asn1.subject.hashable] for ca in cas}
 
     def paths(self, certificate: Certificate) -> list[ValidationPath]:
-        """Paths with at least one certificate below the anchor: an anchor that is presented itself has none."""
-        ways = self._ways.get(certificate.asn1.issuer.dump())
+        """Paths with at least one certificate below the anchor; none for an anchor itself that is not cross-signed."""
+        issuer = certificate.asn1.issuer
+        ways = self._by_der.get(issuer.dump())
         if ways is None:
-            return [path for path in self._search(certificate.asn1) if path.pkix_len > 0]
+            # Another spelling of the name, compared as RFC 5280, section 7.1, has it.
+            ways = self._by_name.get(issuer.hashable, ())
         return [path for way in ways if (path := way.to(certificate.asn1)) is not None]
 
     def _ways_to(self, ca: x509.Certificate) -> list[_Way]:
         anchor = self._manager.as_trust_anchor(AuthorityWithCert(ca))
         if anchor is not None:
             return [_Way(anchor, (), ca)]
-        return [
-            _Way(path.trust_anchor, tuple(path[place] for place in range(1, path.pkix_len + 1)), ca)
-            for path in self._search(ca)
-        ]
-
-    def _search(self, certificate: x509.Certificate) -> list[ValidationPath]:
         try:
-            found: list[ValidationPath] = run(self._builder.async_build_paths(certificate))
+            paths: list[ValidationPath] = run(self._builder.async_build_paths(ca))
         except PathBuildingError:
             return []
-        return found
+        return [
+            _Way(path.trust_anchor, tuple(path[place] for place in range(1, path.pkix_len + 1)), ca) for path in paths
+        ]
