@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -17,6 +18,7 @@ from tokenbridge.server.store.upgrade import upgrade
 GRACE_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = 15
 BACKLOG: Final = 256
+HANG_UP_SECONDS: Final = 0.2
 
 
 def run(settings: Settings, ready: Callable[[str], None]) -> None:
@@ -45,7 +47,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that tells when it listens."""
+    """Uvicorn that tells when it listens, and does not wait for idle clients when it stops."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -55,6 +57,23 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        hang_up = asyncio.create_task(self._hang_up())
+        try:
+            await super().shutdown(sockets=sockets)
+        finally:
+            hang_up.cancel()
+
+    async def _hang_up(self) -> None:
+        """Cut connections on which nothing is left to say: a TLS client that is idle does not answer a goodbye."""
+        while self.server_state.connections:
+            await asyncio.sleep(HANG_UP_SECONDS)
+            if not self.server_state.tasks:
+                for connection in tuple(self.server_state.connections):
+                    transport = getattr(connection, "transport", None)
+                    if transport is not None and transport.get_write_buffer_size() == 0:
+                        transport.abort()
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -57,7 +57,7 @@ def remove(tx: Session, name: str) -> bool:
 
 def stamp(tx: Session) -> Sequence[object]:
     """Changes whenever an anchor is added or removed; cheap to ask."""
-    return tuple(tx.connection().execute(_STAMP).tuples())
+    return tuple(tx.connection().execute(_STAMP).all())
 
 
 _STAMP: Final = select(TrustAnchorRow.id, TrustAnchorRow.added_at).order_by(TrustAnchorRow.id)

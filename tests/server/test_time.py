@@ -1,0 +1,166 @@
+"""What time does to sign-ins, codes and sessions, with a clock that the test turns."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from tests.server.conftest import PASSWORD, Bench, Person, now
+from tokenbridge.server import app, passwords, settings
+
+
+@dataclass
+class Clock:
+    time: dt.datetime = field(default_factory=now)
+
+    def __call__(self) -> dt.datetime:
+        return self.time
+
+    def on(self, **delta: float) -> None:
+        self.time += dt.timedelta(**delta)
+
+
+class Local:
+    """The application without a process around it."""
+
+    def __init__(self, bench: Bench, clock: Clock) -> None:
+        self._app = app.build(settings.load(bench.data), clock)
+
+    def call(self, method: str, path: str, **more) -> httpx.Response:
+        async def once() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="https://localhost:8443") as client:
+                return await client.request(method, path, **more)
+
+        return asyncio.run(once())
+
+    def begin(self) -> dict:
+        return self.call("POST", "/api/sign-in", json={"client": "cli"}).json()
+
+    def step(self, ticket: dict, kind: str, **body) -> httpx.Response:
+        return self.call("POST", f"/api/sign-in/{ticket['transaction']}/{kind}", json=body)
+
+    def by_card(self, person: Person) -> str:
+        ticket = self.begin()
+        return self.step(ticket, "card", token=person.card.token(ticket["nonce"])).json()["session"]["token"]
+
+    def session(self, token: str) -> httpx.Response:
+        return self.call("GET", "/api/session", headers={"authorization": f"Bearer {token}"})
+
+    def close(self) -> None:
+        asyncio.run(self._app.state.parts.revocation.close())
+        self._app.state.parts.hashing.shutdown()
+        self._app.state.database.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def local(fresh: Bench, clock: Clock) -> Iterator[Local]:
+    fresh.trust()
+    passwords.prepare()
+    made = Local(fresh, clock)
+    yield made
+    made.close()
+
+
+def reason(answer: httpx.Response) -> str:
+    return answer.json()["error"].get("reason", answer.json()["error"]["code"])
+
+
+def test_nonce_lives_five_minutes(fresh: Bench, local: Local, clock: Clock):
+    person = fresh.person()
+    early, late = local.begin(), local.begin()
+    clock.on(seconds=299)
+    assert local.step(early, "card", token=person.card.token(early["nonce"])).status_code == 200
+    clock.on(seconds=1)
+    answer = local.step(late, "card", token=person.card.token(late["nonce"]))
+    assert (answer.status_code, reason(answer)) == (403, "challenge-expired")
+    again = local.step(late, "card", token=person.card.token(late["nonce"]))
+    assert (again.status_code, reason(again)) == (403, "challenge-expired")
+
+
+def test_code_comes_too_late(fresh: Bench, local: Local, clock: Clock):
+    person, ticket = fresh.person(), local.begin()
+    assert local.step(ticket, "password", username=person.username, password=PASSWORD).status_code == 200
+    clock.on(seconds=301)
+    answer = local.step(ticket, "code", method="totp", code=person.totp.at(clock.time))
+    assert reason(answer) == "challenge-expired"
+
+
+@pytest.mark.parametrize(("drift", "good"), [(-61, False), (-30, True), (0, True), (30, True), (61, False)])
+def test_codes_may_drift_by_one_step(fresh: Bench, local: Local, clock: Clock, drift: int, good: bool):
+    clock.time = clock.time.replace(second=0, microsecond=0)
+    person, ticket = fresh.person(), local.begin()
+    local.step(ticket, "password", username=person.username, password=PASSWORD)
+    code = person.totp.at(clock.time + dt.timedelta(seconds=drift))
+    answer = local.step(ticket, "code", method="totp", code=code)
+    assert answer.status_code == (200 if good else 403)
+
+
+def test_an_older_code_does_not_count_after_a_newer_one(fresh: Bench, local: Local, clock: Clock):
+    person = fresh.person()
+    codes = [person.totp.at(clock.time), person.totp.at(clock.time - dt.timedelta(seconds=30))]
+    results = []
+    for code in codes:
+        ticket = local.begin()
+        local.step(ticket, "password", username=person.username, password=PASSWORD)
+        results.append(local.step(ticket, "code", method="totp", code=code).status_code)
+    assert results == [200, 403]
+
+
+def test_session_ends_when_idle(fresh: Bench, local: Local, clock: Clock):
+    token = local.by_card(fresh.person())
+    for _ in range(3):
+        clock.on(minutes=14)
+        assert local.session(token).status_code == 200
+    clock.on(minutes=15)
+    assert local.session(token).status_code == 401
+
+
+def test_session_ends_after_twelve_hours_however_busy(fresh: Bench, local: Local, clock: Clock):
+    token = local.by_card(fresh.person())
+    codes = []
+    for _ in range(12 * 6):
+        clock.on(minutes=10)
+        codes.append(local.session(token).status_code)
+    assert codes == [200] * 71 + [401]
+
+
+def test_attempts_of_one_account_are_limited_per_minute(fresh: Bench, local: Local, clock: Clock):
+    clock.time = clock.time.replace(second=5)
+    person = fresh.person()
+
+    def attempt(name: str) -> int:
+        return local.step(local.begin(), "password", username=name, password="wrong password").status_code
+
+    for name in (person.username, "nobody-here"):
+        assert [attempt(name) for _ in range(12)] == [403] * 10 + [429] * 2
+    answer = local.step(local.begin(), "password", username=person.username.upper(), password=PASSWORD)
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "60"
+    clock.on(seconds=60)
+    answer = local.step(local.begin(), "password", username=person.username, password=PASSWORD)
+    assert answer.status_code == 200
+
+
+def test_limits_do_not_keep_the_card_out(fresh: Bench, local: Local, clock: Clock):
+    person = fresh.person()
+    for _ in range(11):
+        local.step(local.begin(), "password", username=person.username, password="wrong password")
+    assert local.by_card(person)
+
+
+def test_old_transactions_are_forgotten(fresh: Bench, local: Local, clock: Clock):
+    ticket = local.begin()
+    clock.on(days=1, minutes=6)
+    local.begin()
+    assert reason(local.step(ticket, "card", token={})) == "challenge-unknown"
