@@ -105,6 +105,9 @@ def test_9c_wants_the_pin_each_time_and_immediately_before(host: Host) -> None:
     host.verify()
     host.get(0x5FC102)
     assert host.sign(Algorithm.P256, 0x9C, bytes(32)).sw == 0x6982, "something came in between"
+    host.verify()
+    host.card.transmit(bytes.fromhex("10DB3FFF0100"))
+    assert host.sign(Algorithm.P256, 0x9C, bytes(32)).sw == 0x6982, "the beginning of a chain came in between"
 
 
 def test_9e_never_wants_it(host: Host) -> None:

@@ -171,17 +171,16 @@ class VirtualCard:
         if part.ins == INS.GET_RESPONSE:
             return self._queue.get_response(part.le)
         self._queue.clear()
+        if part.ins not in (INS.VERIFY, INS.GENERAL_AUTHENTICATE):
+            self._chip.session.pin_fresh = False
         command = self._chain.feed(part)
         if isinstance(command, Response):
             return command
         return self._queue.answer(self._carry_out(command), part.le)
 
     def _carry_out(self, command: Command) -> Response:
-        session = self._chip.session
-        if command.ins not in (INS.VERIFY, INS.GENERAL_AUTHENTICATE):
-            session.pin_fresh = False
         handler = self._handlers.get(command.ins)
-        if handler is None or not (session.selected or command.ins == INS.SELECT):
+        if handler is None or not (self._chip.session.selected or command.ins == INS.SELECT):
             return Response(b"", SW.INS_UNSUPPORTED)
         try:
             return Response(handler(self._chip, command), SW.OK)
