@@ -64,7 +64,7 @@ def read(slot: Slot, der: bytes) -> CardCertificate:
         return CardCertificate(slot=slot, der=b"", facts=None)
     try:
         return CardCertificate(slot=slot, der=der, facts=_facts(der))
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
         # asn1crypto decodes lazily and signals bad DER by any of these; the relying party would refuse it anyway.
         return CardCertificate(slot=slot, der=der, facts=None)
 

@@ -98,7 +98,7 @@ class Piv:
         raise _status(response, f"object {tag:X}")
 
     def discovery(self) -> Discovery | None:
-        """The discovery object, None if the card has none.
+        """The discovery object, None if the card has none that can be read.
 
         Because it names the PIV application, an answer also proves that this application is the selected one.
         """
@@ -225,8 +225,8 @@ def _parse_discovery(data: bytes) -> Discovery | None:
     try:
         aid = tlv.find(data, OBJECT_DISCOVERY, 0x4F) or b""
         usage = tlv.find(data, OBJECT_DISCOVERY, 0x5F2F) or b""
-    except tlv.TlvError as err:
-        raise BadCardData(detail=f"discovery object: {err}") from err
+    except tlv.TlvError:
+        return None  # of another application perhaps: then it is not PIV that is selected
     if not aid.startswith(AID) or len(usage) != 2:
         return None
     bits = int.from_bytes(usage, "big")
