@@ -67,7 +67,7 @@ def inspect(link: CardLink, cancel: Check, memory: Memory, terms: Terms) -> Card
 
 
 def survey(link: CardLink, cancel: Check) -> CardSnapshot:
-    """Look at everything: all certificates and the discovery object, freshly read: what a person asks to see. For `card info` and `card certs`."""
+    """Look at everything: all certificates and the discovery object, freshly read."""
     with link.transaction():
         piv = open_card(link, cancel)
         guid = piv.guid()
@@ -87,7 +87,7 @@ def authorize(
     with link.transaction(reset_after=True):
         piv = Piv(Channel(link, cancel))
         current = _confirm_reference(piv, snapshot)
-        if current.pin_reference is not snapshot.pin_reference:
+        if _means_something_else(current, snapshot):
             return PinReferenceChanged(snapshot=current)
         if pin is None:
             piv.verify_on_reader(current.pin_reference)
@@ -103,6 +103,14 @@ class Ask:
     origin: str
     nonce: str
     terms: Terms
+
+
+def _means_something_else(current: CardSnapshot, shown: CardSnapshot) -> bool:
+    """Whether the card wants its other PIN, and the tries that the person was shown are not those of that PIN.
+
+    With the same tries left, the person has agreed to exactly what is about to be spent.
+    """
+    return current.pin_reference is not shown.pin_reference and current.tries_left != shown.tries_left
 
 
 def _sign(piv: Piv, snapshot: CardSnapshot, certificate: CardCertificate, ask: Ask) -> Signed:

@@ -24,6 +24,7 @@ from tokenbridge.errors import DaemonUnavailable, RemoteError
 
 ANSWER_SECONDS: Final = 60.0
 START_SECONDS: Final = 15.0
+LAST_LINES: Final = ("done", "error")
 MAX_LINE: Final = 1 << 20
 MAX_LOG: Final = 5 << 20
 
@@ -58,8 +59,11 @@ class Stream:
             except (OSError, HTTPException) as err:
                 raise DaemonUnavailable("The bridge went away.", detail=repr(err)) from err
             if not line:
+                raise DaemonUnavailable("The bridge went away.", detail="end of stream")
+            said = json.loads(line)
+            yield said
+            if said["event"] in LAST_LINES:
                 return
-            yield json.loads(line)
 
     def answer(self, question: str, value: bytes | bytearray) -> None:
         self._bridge.request("POST", f"/v1/prompts/{quote(question)}", bytes(value))

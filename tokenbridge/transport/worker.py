@@ -60,6 +60,7 @@ class DeviceWorker:
         self._reader = reader
         self._open_link = open_link
         self._link: PcscLink | None = None
+        self._opening = False
         self._queue: queue.SimpleQueue[Ticket[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"tokenbridge-card {reader}", daemon=True)
         self._thread.start()
@@ -72,9 +73,9 @@ class DeviceWorker:
 
     @property
     def held_by_another_program(self) -> bool:
-        """Whether the worker waits for another program's transaction to end."""
+        """Whether the worker waits for another program's transaction to end; opening a link waits for that too."""
         link = self._link
-        return link is not None and link.waiting_for_transaction
+        return self._opening or (link is not None and link.waiting_for_transaction)
 
     def stop(self) -> None:
         """End the thread after the job it is at; jobs behind it fail with `Cancelled`. Does not wait."""
@@ -94,9 +95,7 @@ class DeviceWorker:
             return
         try:
             ticket.cancel.check()
-            if self._link is None:
-                self._link = self._open_link(self._reader)
-            ticket.future.set_result(ticket.job(self._link, ticket.cancel))
+            ticket.future.set_result(ticket.job(self._open(), ticket.cancel))
         except DeviceError as err:
             self._close()
             ticket.future.set_exception(err)
@@ -106,6 +105,15 @@ class DeviceWorker:
             _log.exception("job on %s failed", self._reader)
             self._close()
             ticket.future.set_exception(TokenbridgeError(detail=repr(err)))
+
+    def _open(self) -> PcscLink:
+        if self._link is None:
+            self._opening = True
+            try:
+                self._link = self._open_link(self._reader)
+            finally:
+                self._opening = False
+        return self._link
 
     def _close(self) -> None:
         link, self._link = self._link, None
