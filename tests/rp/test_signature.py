@@ -84,6 +84,7 @@ def test_der_signatures_are_refused(pki: Any) -> None:
         lambda raw: raw[:-1],
         lambda raw: raw + b"\0",
         lambda raw: b"\0" + raw[:32] + b"\0" + raw[32:],
+        lambda raw: raw[:32] + b"\0" + raw[32:],
         lambda raw: bytes(64),
         lambda raw: bytes(32) + raw[32:],
         lambda raw: raw[:32] + bytes(32),
