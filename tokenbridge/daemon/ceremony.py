@@ -60,7 +60,7 @@ from tokenbridge.daemon.steps import (
     Wish,
     Withdraw,
 )
-from tokenbridge.errors import Cancelled, DeviceRemoved, PinBlocked, TokenbridgeError
+from tokenbridge.errors import Cancelled, DeviceRemoved, NoDevice, PinBlocked, TokenbridgeError
 from tokenbridge.interaction import Option, PinRequest
 
 # --- transitions -----------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def _looked(state: Looking, event: Looked) -> Step:
 def _nothing_fits(state: Looking, errors: tuple[TokenbridgeError, ...]) -> Step:
     """A card that left (or bounced) while it was looked at may come back; any other error is the answer."""
     for error in errors:
-        if not isinstance(error, DeviceRemoved):
+        if not isinstance(error, DeviceRemoved | NoDevice):
             return Finished(error=error), ()
     told = tuple(Tell(step="card-removed", facts=error.as_dict()) for error in errors)
     following, effects = _opened(state.wish, state.offer)
