@@ -120,6 +120,22 @@ class TestEvidence:
         assert answer.status_code == 403
         assert answer.json()["error"]["code"] == "rejected"
 
+    def test_card_removed_from_the_account(self, bench: Bench, server: Server):
+        person, ticket = bench.person(), server.begin()
+        with bench.office() as opened:
+            ((row, _),) = people.cards_of(opened, person.username)
+            people.remove_card(opened, row.id)
+        answer = server.card(ticket, person.card.token(ticket["nonce"]))
+        assert (answer.status_code, reason(answer)) == (403, "subject-unknown")
+
+    def test_issuer_that_may_not_name_people_names_nobody(self, bench: Bench, server: Server):
+        """The certificate says whose it is, but its authority was not given that right."""
+        card = bench.card(uid="555000000999", upn="victim@nhs.example", email="victim@nhs.example")
+        bench.person(enrol=False, nhs_uid="555000000999", upn="victim@nhs.example", email="victim@nhs.example")
+        ticket = server.begin()
+        answer = server.card(ticket, card.token(ticket["nonce"]))
+        assert (answer.status_code, reason(answer)) == (403, "subject-unknown")
+
     def test_disabled_account_is_denied_by_card(self, bench: Bench, server: Server):
         person, ticket = bench.person(), server.begin()
         with bench.office() as opened:
@@ -129,11 +145,21 @@ class TestEvidence:
         assert [item["code"] for item in answer.json()["reasons"]] == ["account-disabled"]
         assert "session" not in answer.json()
 
-    def test_disabling_ends_the_sessions(self, bench: Bench, server: Server):
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda office, name: people.set_disabled(office, name, disabled=True),
+            lambda office, name: people.set_password(office, name, "another good one"),
+            people.revoke_sessions,
+        ],
+        ids=["disabled", "new password", "revoked"],
+    )
+    def test_what_ends_the_sessions(self, bench: Bench, server: Server, change):
         person, ticket = bench.person(), server.begin()
         token = server.card(ticket, person.card.token(ticket["nonce"])).json()["session"]["token"]
+        assert server.session(token).status_code == 200
         with bench.office() as opened:
-            people.set_disabled(opened, person.username, disabled=True)
+            change(opened, person.username)
         assert server.session(token).status_code == 401
 
 

@@ -6,7 +6,8 @@ import base64
 
 import pyotp
 
-from tests.server.conftest import ORIGIN, Bench, Server
+from tests.server.conftest import ORIGIN, Bench, Server, running
+from tokenbridge.server.operator import office
 
 
 def error(answer):
@@ -115,3 +116,18 @@ class TestCancel:
         answer = server.card(ticket, person.card.token(ticket["nonce"]))
         assert answer.status_code == 409
         assert error(answer)["code"] == "not-allowed-now"
+
+
+def test_keys_are_rotated_while_the_server_runs(fresh: Bench):
+    person, other = fresh.person(enrol=False), fresh.person(enrol=False)
+    with running(fresh.data) as server:
+        for who in (person, other):
+            ticket = server.begin()
+            server.password(ticket, who.username)
+            with fresh.office() as opened:
+                before = opened.ring.keys[0].id
+                assert office.rotate_keys(opened) == 2
+            with fresh.office() as opened:
+                assert [key.id for key in opened.ring.keys] != [before]
+                assert len(opened.ring.keys) == 1
+            assert server.code(ticket, who.code()).json()["decision"] == "allow"

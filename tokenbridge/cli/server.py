@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "card": ("server_cards", "Cards that sign in to accounts."),
     "trust": ("server_trust", "Authorities whose cards are trusted."),
     "audit": ("server_audit", "Show the audit trail, or verify it."),
+    "rotate-keys": ("server_setup", "Encrypt the stored secrets with a new key."),
     "revoke-sessions": ("server_people", "End all sessions of a user."),
 }
 

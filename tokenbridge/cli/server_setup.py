@@ -76,3 +76,18 @@ def run(data: Path | None, /, *, own_data: Path | None, host: str | None, port: 
         settings.changed(found, host=host, port=port),
         lambda address: click.echo(f"tokenbridge server: {address} ready"),
     )
+
+
+@click.command("rotate-keys")
+@as_json
+@click.pass_obj
+def rotate_keys(data: Path | None, as_json: bool) -> None:
+    """Encrypt the stored secrets with a new key and forget the old one. The server need not be stopped."""
+    with office.opened(data) as opened:
+        count = office.rotate_keys(opened)
+    if as_json:
+        emit({"secrets": count})
+    else:
+        click.echo(
+            f"New key in {opened.settings.key_file}; {count} secrets encrypted again. Backups need the old file."
+        )

@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.policy import DEFAULT_POLICY
-from tokenbridge.server import api, keys, passwords, problems, revocation
+from tokenbridge.server import api, passwords, problems, revocation
 from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Clock, Ledger
 from tokenbridge.server.middleware import Envelope
 from tokenbridge.server.password_sign_in import PasswordSignIn
@@ -47,8 +48,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         idle=dt.timedelta(seconds=settings.session_idle_seconds),
         overall=dt.timedelta(seconds=settings.session_overall_seconds),
     )
-    ledger, trust = Ledger(database, clock, lifetimes), TrustBook(database)
-    ring = keys.load(settings.key_file)
+    ledger, trust, book = Ledger(database, clock, lifetimes), TrustBook(database), KeyBook(settings.key_file)
     app.state.database = database
     app.state.sessions = SessionDesk(database, clock, lifetimes)
     app.state.parts = Parts(
@@ -57,7 +57,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         trust=trust,
         revocation=RevocationFetcher(revocation.client(), clock),
         cards=CardSignIn(database=database, ledger=ledger, trust=trust, policy=DEFAULT_POLICY, clock=clock),
-        passwords=PasswordSignIn(database=database, ledger=ledger, ring=ring, policy=DEFAULT_POLICY),
+        passwords=PasswordSignIn(database=database, ledger=ledger, keys=book, policy=DEFAULT_POLICY),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
     )
     app.state.sign_ins = SignInDesk(app.state.parts)

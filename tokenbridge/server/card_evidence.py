@@ -84,7 +84,8 @@ def marks(certificate: Certificate, anchor: Anchor | None) -> Marks:
     found = {item.kind: item.value for item in reversed(identifiers(certificate, nhs_uid=True))}
     return Marks(
         fingerprint=certificate.fingerprint,
-        issuer=hashlib.sha256(certificate.asn1.issuer.dump()).hexdigest(),
+        key=hashlib.sha256(certificate.asn1.public_key.dump()).hexdigest(),
+        issuer=certificate.issuer,
         serial=f"{certificate.serial:x}",
         ski=found.get(IdentifierKind.SKI),
         nhs_uid=found.get(IdentifierKind.NHS_UID) if anchor is not None and anchor.map_nhs_uid else None,

@@ -111,6 +111,31 @@ def load(path: Path) -> KeyRing:
     return KeyRing(keys)
 
 
+class KeyBook:
+    """The key file's current ring: read again when the file has changed, so that keys can be rotated while serving."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `SetupError` like `load`."""
+        self._path = path
+        self._seen = _stamp(path)
+        self._ring = load(path)
+
+    def ring(self) -> KeyRing:
+        """Raises `SetupError` like `load`."""
+        seen = _stamp(self._path)
+        if seen != self._seen:
+            self._ring, self._seen = load(self._path), seen
+        return self._ring
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino
+
+
 def new_token() -> str:
     """An opaque token of 256 random bits, URL-safe."""
     return secrets.token_urlsafe(32)

@@ -10,7 +10,7 @@ from tokenbridge.rp.policy import Policy
 from tokenbridge.rp.proof import Factor, Method, Proof
 from tokenbridge.server import login, totp
 from tokenbridge.server.judge import Shown, judge
-from tokenbridge.server.keys import KeyRing
+from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Done, Ledger, Moment
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.store import accounts, throttle
@@ -36,7 +36,7 @@ class PasswordSignIn:
 
     database: Database
     ledger: Ledger
-    ring: KeyRing
+    keys: KeyBook
     policy: Policy
 
     def begin(self, token: str, username: str, request: str) -> PasswordAttempt:
@@ -102,7 +102,7 @@ class PasswordSignIn:
         row = accounts.totp(moment.tx, account)
         if row is None:
             return "no app enrolled"
-        secret = self.ring.decrypt(row.secret, context=totp.context(account)).decode()
+        secret = self.keys.ring().decrypt(row.secret, context=totp.context(account)).decode()
         step = totp.step_of(secret, code, moment.now)
         if step is None:
             return "wrong code"

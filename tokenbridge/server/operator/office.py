@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import SetupError
-from tokenbridge.server import keys, settings, tls
+from tokenbridge.server import keys, settings, tls, totp
 from tokenbridge.server.keys import KeyRing
 from tokenbridge.server.settings import Settings
-from tokenbridge.server.store import audit
+from tokenbridge.server.store import accounts, audit
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.upgrade import upgrade
 from tokenbridge.server.tls import TlsFiles
@@ -77,3 +77,20 @@ def _close_to_others(folder: Path) -> None:
     # SQLite makes its companions with the rights of the database file.
     for path in folder.glob("server.db*"):
         path.chmod(0o600)
+
+
+def rotate_keys(office: Office) -> int:
+    """Make a new key and encrypt every secret with it; returns how many. A running server follows by itself.
+
+    The old key leaves the file last: whatever happens in between, every secret can be read.
+    """
+    ring = office.ring.rotated()
+    keys.save(office.settings.key_file, ring)
+    with office.database.write() as tx:
+        rows = accounts.all_totp(tx)
+        for row in rows:
+            context = totp.context(row.account_id)
+            row.secret = ring.encrypt(ring.decrypt(row.secret, context=context), context=context)
+        office.record(tx, "keys-rotated", secrets=len(rows))
+    keys.save(office.settings.key_file, KeyRing(ring.keys[:1]))
+    return len(rows)

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, false, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, false, or_, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
@@ -17,10 +17,14 @@ _USED: Final = update(EnrolledCertificate).where(EnrolledCertificate.fingerprint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """By what a certificate is recognised. Hexadecimal: `fingerprint` is SHA-256 of the DER, `issuer` SHA-256 of the
-    issuer's DER name, `serial` and `ski` plain. The last three are None unless the issuer may assert them."""
+    """By what a certificate is recognised: SHA-256 of its DER (`fingerprint`) and of its public key, in hex.
+
+    `nhs_uid`, `upn` and `email` are None unless the issuer may assert them. `issuer`, `serial` and `ski` only
+    describe: an authority of the same name could copy them.
+    """
 
     fingerprint: str
+    key: str
     issuer: str
     serial: str
     ski: str | None
@@ -45,8 +49,9 @@ def add(tx: Session, account_id: int, new: NewCard, now: dt.datetime) -> Enrolle
     if row is not None:
         row.label = new.label or row.label
         return row
-    row = EnrolledCertificate(account_id=account_id, fingerprint=new.marks.fingerprint, issuer=new.marks.issuer)
-    row.serial, row.ski, row.subject, row.label = new.marks.serial, new.marks.ski, new.subject, new.label
+    row = EnrolledCertificate(account_id=account_id, fingerprint=new.marks.fingerprint, key=new.marks.key)
+    row.issuer, row.serial, row.ski = new.marks.issuer, new.marks.serial, new.marks.ski
+    row.subject, row.label = new.subject, new.label
     row.certificate, row.enrolled_at, row.last_used = new.certificate, now, None
     tx.add(row)
     tx.flush()
@@ -73,21 +78,14 @@ def used(tx: Session, fingerprint: str, now: dt.datetime) -> None:
 def owner(tx: Session, marks: Marks) -> int | None:
     """The id of the account whose certificate this is, or nobody's. What is enrolled goes before what an issuer says.
 
-    Enrolled means: the same certificate, or one of the same issuer with the same serial number or subject key
-    identifier (a renewed certificate for the same key). Two different owners are nobody.
+    Enrolled means: the same certificate, or a renewed one for the same key, whose possession was just proved. Two
+    different owners are nobody.
     """
-    enrolled = or_(EnrolledCertificate.fingerprint == marks.fingerprint, _same_key(marks))
+    same = or_(EnrolledCertificate.fingerprint == marks.fingerprint, EnrolledCertificate.key == marks.key)
     connection = tx.connection()
-    found = connection.execute(select(EnrolledCertificate.account_id).where(enrolled).distinct()).all()
+    found = connection.execute(select(EnrolledCertificate.account_id).where(same).distinct()).all()
     found = found or connection.execute(select(Account.id).where(_asserted(marks))).all()
     return int(found[0][0]) if len(found) == 1 else None
-
-
-def _same_key(marks: Marks) -> ColumnElement[bool]:
-    same: ColumnElement[bool] = EnrolledCertificate.serial == marks.serial
-    if marks.ski is not None:
-        same = or_(same, EnrolledCertificate.ski == marks.ski)
-    return and_(EnrolledCertificate.issuer == marks.issuer, same)
 
 
 def _asserted(marks: Marks) -> ColumnElement[bool]:

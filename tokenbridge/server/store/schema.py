@@ -13,7 +13,6 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     ForeignKey,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -68,15 +67,16 @@ class Account(Base):
 
 
 class EnrolledCertificate(Base):
-    """A certificate that signs in one account. Hexadecimal: `fingerprint` (SHA-256 of the DER), `ski`, `issuer`
-    (SHA-256 of the issuer's DER name)."""
+    """A certificate that signs in one account. `fingerprint` is SHA-256 of its DER, `key` SHA-256 of its public key
+    (SubjectPublicKeyInfo), both in hex; the rest is for people and for programs that ask."""
 
     __tablename__ = "enrolled_certificates"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
     fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
-    issuer: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(64), index=True)
+    issuer: Mapped[str] = mapped_column(Text)
     serial: Mapped[str] = mapped_column(String(64))
     ski: Mapped[str | None] = mapped_column(String(128))
     subject: Mapped[str] = mapped_column(Text)
@@ -84,8 +84,6 @@ class EnrolledCertificate(Base):
     certificate: Mapped[bytes] = mapped_column(LargeBinary)
     enrolled_at: Mapped[dt.datetime] = mapped_column(Utc)
     last_used: Mapped[dt.datetime | None] = mapped_column(Utc)
-
-    __table_args__ = (Index("ix_enrolled_issuer_serial", "issuer", "serial"), Index("ix_enrolled_ski", "issuer", "ski"))
 
 
 class TrustAnchorRow(Base):

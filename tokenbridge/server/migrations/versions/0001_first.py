@@ -54,7 +54,8 @@ def _accounts() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("account_id", sa.Integer(), nullable=False),
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
-        sa.Column("issuer", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("issuer", sa.Text(), nullable=False),
         sa.Column("serial", sa.String(length=64), nullable=False),
         sa.Column("ski", sa.String(length=128), nullable=True),
         sa.Column("subject", sa.Text(), nullable=False),
@@ -72,8 +73,7 @@ def _accounts() -> None:
         sa.UniqueConstraint("fingerprint", name=op.f("uq_enrolled_certificates_fingerprint")),
     )
     op.create_index(op.f("ix_enrolled_certificates_account_id"), "enrolled_certificates", ["account_id"], unique=False)
-    op.create_index("ix_enrolled_issuer_serial", "enrolled_certificates", ["issuer", "serial"], unique=False)
-    op.create_index("ix_enrolled_ski", "enrolled_certificates", ["issuer", "ski"], unique=False)
+    op.create_index(op.f("ix_enrolled_certificates_key"), "enrolled_certificates", ["key"], unique=False)
     op.create_table(
         "totp_secrets",
         sa.Column("account_id", sa.Integer(), nullable=False),

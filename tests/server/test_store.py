@@ -1,0 +1,123 @@
+"""The database: migrations against models, and many writers at once."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from tests.server.conftest import now
+from tokenbridge.errors import NotAllowedNow, SetupError
+from tokenbridge.rp.challenge import new_challenge
+from tokenbridge.server import login
+from tokenbridge.server.store import accounts, audit, sign_ins, throttle
+from tokenbridge.server.store.accounts import NewAccount
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.schema import Base
+from tokenbridge.server.store.upgrade import upgrade
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    upgrade(made)
+    yield made
+    made.close()
+
+
+def test_migrations_make_what_the_models_say(database: Database):
+    with database.connection() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_upgrade_twice_changes_nothing(database: Database):
+    with database.write() as tx:
+        audit.append(tx, now(), audit.Event(event="x", detail={}))
+    upgrade(database)
+    with database.read() as tx:
+        assert audit.verify(tx).rows == 1
+
+
+def test_database_of_a_newer_version_is_left_alone(database: Database):
+    with database.connection() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SetupError, match="newer"):
+        upgrade(database)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/at/all/x.db", "oracle://x"])
+def test_unusable_database_is_a_setup_error(url: str):
+    def use() -> None:
+        with Database(url).read() as tx:
+            accounts.everybody(tx)
+
+    with pytest.raises(SetupError):
+        use()
+
+
+def test_many_writers_make_one_chain(database: Database):
+    def write(number: int) -> None:
+        for count in range(10):
+            with database.write() as tx:
+                audit.append(tx, now(), audit.Event(event="x", account=f"writer{number}", detail={"n": count}))
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    with database.read() as tx:
+        assert audit.verify(tx) == audit.Verdict(rows=80)
+        mine = audit.entries(tx, account="writer3")
+    assert [entry.detail["n"] for entry in mine] == list(range(10))
+
+
+def test_a_transaction_moves_once_from_one_version(database: Database):
+    with database.write() as tx:
+        challenge = new_challenge(random=bytes(32), origin="https://x", now=now())
+        sign_ins.add(tx, "ref", "cli", challenge)
+    with database.read() as tx:
+        pending = sign_ins.find(tx, "ref")
+    assert pending is not None
+    assert pending.challenge == challenge
+    with database.write() as tx:
+        sign_ins.change(tx, pending, login.Judging())
+    with pytest.raises(NotAllowedNow), database.write() as tx:
+        sign_ins.change(tx, pending, login.Cancelled())
+    with database.read() as tx:
+        after = sign_ins.find(tx, "ref")
+    assert after is not None
+    assert after.state == login.Judging()
+
+
+def test_a_time_step_is_spent_once_and_never_backwards(database: Database):
+    with database.write() as tx:
+        account = accounts.add(tx, NewAccount(username="alice", display_name=""), now())
+        accounts.set_totp(tx, account.id, b"sealed", now())
+    spent = []
+    for step in (100, 100, 99, 101):
+        with database.write() as tx:
+            spent.append(accounts.spend_step(tx, account.id, step))
+    assert spent == [True, False, False, True]
+
+
+def test_identifiers_belong_to_one_account(database: Database):
+    with database.write() as tx:
+        accounts.add(tx, NewAccount(username="alice", display_name="", email="A@x.example"), now())
+    with pytest.raises(NotAllowedNow), database.write() as tx:
+        accounts.add(tx, NewAccount(username="bob", display_name="", email="a@X.example"), now())
+
+
+def test_throttle_counts_per_name_and_minute(database: Database):
+    start = dt.datetime(2026, 1, 1, 12, 0, 30, tzinfo=dt.UTC)
+
+    def attempts(name: str, at: dt.datetime, count: int) -> list[bool]:
+        with database.write() as tx:
+            return [throttle.allow(tx, "password", name, at) for _ in range(count)]
+
+    assert attempts("alice", start, 12) == [True] * 10 + [False] * 2
+    assert attempts("bob", start, 1) == [True]
+    assert attempts("alice", start + dt.timedelta(seconds=30), 1) == [True]
