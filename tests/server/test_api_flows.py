@@ -84,6 +84,7 @@ class TestPassword:
         wrong = server.password(ticket, person.username, "not the password")
         assert wrong.status_code == 403
         assert error(wrong)["reason"] == "credentials-wrong"
+        assert error(wrong)["retry"] == "again"
         assert server.password(ticket, person.username).json()["decision"] == "challenge"
 
     def test_a_code_counts_once(self, bench: Bench, server: Server):

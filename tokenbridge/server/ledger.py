@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from tokenbridge import log
-from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, TokenbridgeError, TooMany
+from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, Retry, TokenbridgeError, TooMany
 from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login
@@ -192,7 +192,17 @@ def _error(refuse: login.Refuse) -> TokenbridgeError:
         case login.Refusal.NOT_NOW:
             return NotAllowedNow("This sign-in does not take that now: it has ended or awaits something else.")
         case login.Refusal.EVIDENCE:
-            reason = refuse.reason or RejectReason.MALFORMED
-            error = Rejected(reason, refuse.message or _MESSAGES.get(reason))
-            error.hint = _STEPS.get(reason, error.hint)
-            return error
+            return _evidence_error(refuse.reason or RejectReason.MALFORMED, refuse.message)
+
+
+class _RejectedTypo(Rejected):
+    """A password or a code may be typed again in the same sign-in; other bad evidence ends it."""
+
+    retry = Retry.AGAIN
+
+
+def _evidence_error(reason: RejectReason, message: str) -> Rejected:
+    kind = _RejectedTypo if reason in (RejectReason.CREDENTIALS_WRONG, RejectReason.CODE_WRONG) else Rejected
+    error = kind(reason, message or _MESSAGES.get(reason))
+    error.hint = _STEPS.get(reason, error.hint)
+    return error
