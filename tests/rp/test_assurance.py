@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.rp.assurance import AAL, NOTHING, assess
@@ -119,6 +119,7 @@ any_proof = st.builds(
 any_proofs = st.lists(any_proof, max_size=5)
 
 
+@settings(deadline=None)
 @given(any_proofs, st.randoms(use_true_random=False))
 def test_order_and_repetition_do_not_matter(proofs: list[Proof], chance: object) -> None:
     shuffled = [*proofs, *proofs]
@@ -126,11 +127,13 @@ def test_order_and_repetition_do_not_matter(proofs: list[Proof], chance: object)
     assert assess(shuffled) == assess(proofs)
 
 
+@settings(deadline=None)
 @given(any_proofs, any_proof)
 def test_one_proof_more_never_lowers_the_level(proofs: list[Proof], more: Proof) -> None:
     assert assess([*proofs, more]).aal >= assess(proofs).aal
 
 
+@settings(deadline=None)
 @given(any_proofs)
 def test_the_third_level_needs_hardware_and_verification(proofs: list[Proof]) -> None:
     got = assess(proofs)
@@ -143,6 +146,7 @@ def test_the_third_level_needs_hardware_and_verification(proofs: list[Proof]) ->
     assert ("mfa" in got.amr) == (len(got.factors) > 1)
 
 
+@settings(deadline=None)
 @given(any_proofs)
 def test_without_a_device_there_is_no_phishing_resistance(proofs: list[Proof]) -> None:
     if not {Method.CARD, Method.KEY} & {proof.method for proof in proofs}:

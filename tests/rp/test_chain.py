@@ -117,6 +117,27 @@ def test_the_issuers_name_may_be_spelled_otherwise(pki: Any) -> None:
     assert find_chain(certificate, pki.trust("root", UNCHECKED, "sub"), now=NOW).anchor.name == "root"
 
 
+def test_a_namesake_with_another_key_is_another_issuer(pki: Any, verify: Verify) -> None:
+    name = x509.load_der_x509_certificate(pki.der("sub")).subject
+    key = pki.keys["stranger"]
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(78)
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    namesake = TrustAnchor(name="namesake", certificate=signed.public_bytes(serialization.Encoding.DER), rule=UNCHECKED)
+    assert reason_of(verify, pki.token("bare"), trust=TrustStore([namesake])) is RejectReason.ISSUER_UNKNOWN
+    both = TrustStore([namesake, pki.anchor("sub", UNCHECKED)])
+    assert verify(pki.token("bare"), trust=both).anchor == "sub"
+
+
 def test_threads_may_share_a_trust_store(pki: Any, verify: Verify) -> None:
     trust = pki.trust("root", IssuerRule(hardware=True, pin_enforced=True), "sub")
     data = {"crls": (pki.crl("root"), pki.crl("sub")), "ocsps": (pki.ocsp("both"),)}

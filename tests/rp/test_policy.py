@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.errors import Undecided, UndecidedReason
@@ -172,6 +172,7 @@ def run(rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tup
     )
 
 
+@settings(deadline=None)
 @given(rules, proofs_given, enrolments, doubts)
 def test_nothing_is_allowed_without_proofs_that_meet_the_rule(
     rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]
@@ -191,6 +192,7 @@ def test_nothing_is_allowed_without_proofs_that_meet_the_rule(
     assert got.sentence.endswith(".")
 
 
+@settings(deadline=None)
 @given(rules, proofs_given, enrolments)
 def test_doubt_never_suppresses_and_never_helps(rule: Rule, proofs: list[Proof], enrolled: frozenset[Method]) -> None:
     sure, unsure = run(rule, proofs, enrolled, ()), run(rule, proofs, enrolled, (DOUBT,))
@@ -198,6 +200,7 @@ def test_doubt_never_suppresses_and_never_helps(rule: Rule, proofs: list[Proof],
     assert RANK[unsure.outcome] <= RANK[sure.outcome]
 
 
+@settings(deadline=None)
 @given(rules, proofs_given, enrolments, doubts)
 def test_order_of_proofs_does_not_matter(
     rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]
@@ -205,6 +208,7 @@ def test_order_of_proofs_does_not_matter(
     assert run(rule, proofs, enrolled, doubt) == run(rule, proofs[::-1], enrolled, doubt)
 
 
+@settings(deadline=None)
 @given(rules, proofs_given, enrolments, doubts)
 def test_weaker_evidence_is_never_allowed_where_more_is_not(
     rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]
@@ -216,6 +220,7 @@ def test_weaker_evidence_is_never_allowed_where_more_is_not(
             assert full.outcome is ALLOW
 
 
+@settings(deadline=None)
 @given(rules, proofs_given, enrolments, doubts)
 def test_the_way_that_is_offered_leads_there(
     rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]

@@ -101,6 +101,12 @@ def test_a_complete_crl_covers_certificates_with_a_directory_name(pki: Any, veri
     assert_revoked(verify, token, trust=pki.trust(), crls=(handmade_crl(pki, serial - 1, serial),))
 
 
+def test_certificates_inside_answers_do_not_stay_in_the_trust_store(pki: Any, verify: Verify) -> None:
+    trust = pki.trust()
+    verify(pki.token("both"), trust=trust, ocsps=(pki.ocsp("both"),))
+    assert [cert.dump() for cert in trust.registry.certs.values()] == [pki.der("sub")]
+
+
 def test_one_source_that_says_revoked_outweighs_another_that_says_good(pki: Any, verify: Verify) -> None:
     revoked_by_crl = handmade_crl(pki, pki.certificate("both").serial)
     for crls in ((revoked_by_crl,), (pki.crl("sub"), revoked_by_crl)):

@@ -11,7 +11,7 @@ from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.rp.certificate import Certificate
@@ -128,11 +128,13 @@ def test_subject_text_is_that_of_rfc_4514(make: Make) -> None:
     assert certificate.subject == 'CN=\\ #a\\,b\\+\\"c\\"\\\\\\<d\\>\\;e\\0A\\ ,2.5.4.5=#130137,C=GB'
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_different_names_never_read_the_same(one: str, other: str) -> None:
     assert (escape(one) == escape(other)) == (one == other)
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_escaped_names_stay_on_one_printable_line(value: str) -> None:
     text = escape(value)

@@ -148,12 +148,14 @@ ANYTHING = st.recursive(
 SAME_FIXTURE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400) | st.binary(min_size=100, max_size=400))
 def test_random_bytes_are_rejected(raw: bytes) -> None:
     with pytest.raises(Rejected):
         Token.parse(raw)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(), ANYTHING))
 def test_random_objects_are_rejected(raw: dict[str, Any]) -> None:
     with pytest.raises(Rejected):
