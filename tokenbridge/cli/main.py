@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 from typing import Any, Final
@@ -100,6 +99,8 @@ def missing_part(err: ModuleNotFoundError) -> TokenbridgeError:
 
 def fail(err: TokenbridgeError, *, as_json: bool) -> None:
     """Print `err` for people (standard error) or programs (standard output) and exit."""
+    import json
+
     data: dict[str, Any] = err.as_dict()
     if as_json:
         click.echo(json.dumps({"error": data}))

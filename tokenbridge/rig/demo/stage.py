@@ -9,14 +9,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from tokenbridge.errors import SetupError
+from tokenbridge.rig.bench import Bench
+from tokenbridge.rig.card_state import DEFAULT_PIN, DEFAULT_PUK, CardProfile
 from tokenbridge.rig.pcscd import PrivatePcscd
-from tokenbridge.rig.pki import RigPki
-from tokenbridge.rig.provision import Staff, staff_card
+from tokenbridge.rig.provision import Staff
+from tokenbridge.rig.virtual_card import VirtualCard
 from tokenbridge.rig.vpcd import VpcdConnection
 from tokenbridge.rig.workplace import Workplace
 
@@ -56,14 +57,12 @@ class Stage:
         self.pcscd.start()
         self.workplace = Workplace(self.directory, self.pcscd)
         self.workplace.environ["FORCE_COLOR"] = "1"
+        bench = Bench(self.directory / "rig")
+        entry = bench.new(USER, Staff(uid=UID, holder=NAME), CardProfile(), (DEFAULT_PIN, DEFAULT_PUK))
+        self.slot = VpcdConnection(VirtualCard.load(entry.path), self.pcscd.ports[0])
         self._started = True
-        now = datetime.now(UTC)
-        pki = RigPki.create(now=now, label="Demo")
-        pki.save(self.directory / "pki")
-        staff = staff_card(pki, Staff(uid=UID, holder=NAME), now=now, path=self.directory / "card.json")
-        self.slot = VpcdConnection(staff.card, self.pcscd.ports[0])
         self.workplace.init_server()
-        self.workplace.trust("demo-authority", self.directory / "pki")
+        self.workplace.trust("demo-authority", bench.pki_directory)
         self.totp_secret = self.workplace.add_user(USER, NAME)
         self.workplace.start_server()
 
@@ -77,9 +76,8 @@ class Stage:
     def _leave(self) -> None:
         """Hand the card over to a process of its own and write down what runs."""
         self.slot.stop()
-        rig = ("rig", "--home", str(self.directory / "rig"), "card")
-        self.workplace.must(*rig, "adopt", USER, str(self.directory / "card.json"))
-        self.workplace.must(*rig, "insert", USER, "--port", str(self.pcscd.ports[0]))
+        home = str(self.directory / "rig")
+        self.workplace.must("rig", "card", "insert", USER, "--home", home, "--port", str(self.pcscd.ports[0]))
         pids = [pid for pid in (self.workplace.server_pid, self.pcscd.pid) if pid is not None]
         (self.directory / KEPT).write_text(json.dumps({"pids": pids}))
 
@@ -94,7 +92,7 @@ def stop_kept(directory: Path) -> None:
         "TOKENBRIDGE_RUNTIME_DIR": str(directory / "run"),
         "TOKENBRIDGE_STATE_DIR": str(directory / "state"),
     }
-    for arguments in (("rig", "--home", str(directory / "rig"), "card", "remove", USER), ("daemon", "stop")):
+    for arguments in (("rig", "card", "remove", USER, "--home", str(directory / "rig")), ("daemon", "stop")):
         subprocess.run([sys.executable, "-m", "tokenbridge", *arguments], env=environ, check=False, capture_output=True)
     for pid in pids:
         if str(directory) in _environment(pid):
