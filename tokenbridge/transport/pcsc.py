@@ -191,10 +191,7 @@ class PcscLink:
         response = bytes(answer) if code == scard.SCARD_S_SUCCESS else b""
         self._trace(self.reader, apdu, response, time.monotonic() - started)
         self._check_card(code, "SCardTransmit")
-        if len(response) < 2:
-            # Some drivers report a card that left in mid-command as success without an answer.
-            raise self._explained(LinkFailed(detail="response shorter than a status word"))
-        return response
+        return self._whole(response)
 
     def verify_on_reader(self, template: bytes, *, min_length: int, max_length: int) -> bytes:
         control = self._features[pinpad.Feature.VERIFY_PIN_DIRECT]
@@ -202,7 +199,7 @@ class PcscLink:
         code, answer = scard.SCardControl(self._card, control, list(structure))
         self._trace(self.reader, template, bytes(answer), 0.0)
         self._check_card(code, "SCardControl(VERIFY_PIN_DIRECT)")
-        return bytes(answer)
+        return self._whole(bytes(answer))
 
     @contextmanager
     def transaction(self, *, reset_after: bool = False) -> Iterator[None]:
@@ -248,6 +245,12 @@ class PcscLink:
             raise
         except DeviceError as err:
             raise self._explained(err) from err
+
+    def _whole(self, response: bytes) -> bytes:
+        """`response` if it has a status word. Some drivers report a card that left as success without an answer."""
+        if len(response) < 2:
+            raise self._explained(LinkFailed(detail="response shorter than a status word"))
+        return response
 
     def _explained(self, err: DeviceError) -> DeviceError:
         """`err`, or `DeviceRemoved` if the card turns out to have left."""

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from tokenbridge.errors import SetupError
 from tokenbridge.log import TRAFFIC, get
 from tokenbridge.wire.apdu import masked
 
@@ -22,10 +23,14 @@ def log_traffic(reader: str, command: bytes, response: bytes, seconds: float) ->
 
 
 class TraceFile:
-    """A `base.Trace` that appends to a file readable by its owner only."""
+    """A `base.Trace` that appends to a file readable by its owner only. Raises `SetupError` if that can't be had."""
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            os.fchmod(descriptor, 0o600)
+        except OSError as err:
+            raise SetupError(f"The trace file {path} can't be used: {err.strerror}.") from err
         self._file: TextIO = os.fdopen(descriptor, "w", encoding="ascii")
         self._lock = threading.Lock()
 
