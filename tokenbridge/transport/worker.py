@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from tokenbridge.errors import Cancelled, DeviceError, TimedOut, TokenbridgeError
+from tokenbridge.errors import Cancelled, DeviceError, DeviceRemoved, TimedOut, TokenbridgeError
 from tokenbridge.log import get
 from tokenbridge.transport.pcsc import PcscLink
 
@@ -62,13 +62,19 @@ class DeviceWorker:
         self._link: PcscLink | None = None
         self._opening = False
         self._queue: queue.SimpleQueue[Ticket[Any] | None] = queue.SimpleQueue()
+        self._ended = False
+        self._end = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"tokenbridge-card {reader}", daemon=True)
         self._thread.start()
 
     def submit(self, job: Job[T], *, deadline: float) -> Ticket[T]:
         """Queue `job`; `deadline` is an absolute monotonic time, also for the time it spends in the queue."""
         ticket = Ticket(job, Cancel(deadline))
-        self._queue.put(ticket)
+        with self._end:
+            if not self._ended:
+                self._queue.put(ticket)
+                return ticket
+        _fail_late(ticket)
         return ticket
 
     @property
@@ -78,7 +84,7 @@ class DeviceWorker:
         return self._opening or (link is not None and link.waiting_for_transaction)
 
     def stop(self) -> None:
-        """End the thread after the job it is at; jobs behind it fail with `Cancelled`. Does not wait."""
+        """End the thread after the job it is at; jobs behind it, and later ones, fail with `DeviceRemoved`. No waiting."""
         self._queue.put(None)
 
     def _run(self) -> None:
@@ -86,9 +92,11 @@ class DeviceWorker:
             self._do(ticket)
             del ticket  # a job may hold a secret: not longer than needed
         self._close()
+        with self._end:
+            self._ended = True
         while not self._queue.empty():
-            if (late := self._queue.get()) is not None and late.future.set_running_or_notify_cancel():
-                late.future.set_exception(Cancelled("shutdown"))
+            if (late := self._queue.get()) is not None:
+                _fail_late(late)
 
     def _do(self, ticket: Ticket[Any]) -> None:
         if not ticket.future.set_running_or_notify_cancel():
@@ -119,3 +127,8 @@ class DeviceWorker:
         link, self._link = self._link, None
         if link is not None:
             link.close()
+
+
+def _fail_late(ticket: Ticket[Any]) -> None:
+    if ticket.future.set_running_or_notify_cancel():
+        ticket.future.set_exception(DeviceRemoved(detail="its worker has ended"))
