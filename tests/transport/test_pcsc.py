@@ -84,7 +84,7 @@ def test_success_and_cancel() -> None:
 
 
 def test_no_reader_is_an_empty_list(fake_scard: Scard, mocker) -> None:
-    mocker.patch.object(scard, "SCardListReaders", lambda handle, groups: (scard.SCARD_E_NO_READERS_AVAILABLE, []))
+    mocker.patch.object(scard, "SCardListReaders", return_value=(scard.SCARD_E_NO_READERS_AVAILABLE, []))
     assert pcsc.Context().readers() == []
 
 
