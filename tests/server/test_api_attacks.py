@@ -241,6 +241,7 @@ class TestRequests:
             assert headers["cache-control"] == "no-store"
             assert headers["x-content-type-options"] == "nosniff"
             assert "server" not in headers
+            assert "strict-transport-security" not in headers  # a self-made certificate, on localhost
 
     def test_plain_http_is_not_spoken(self, server: Server):
         with pytest.raises(httpx.HTTPError):

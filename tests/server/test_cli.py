@@ -120,6 +120,12 @@ class TestInit:
             Cli(tmp_path / "nothing")("user", "list")
         assert "server init" in caught.value.hint
 
+    def test_run_before_init_makes_nothing(self, tmp_path: Path):
+        with pytest.raises(SetupError) as caught:
+            run(settings.Settings(data=tmp_path), print)
+        assert "server init" in caught.value.hint
+        assert list(tmp_path.iterdir()) == []
+
     def test_key_file_open_to_others_is_refused(self, fresh: Bench, cli: Cli):
         (fresh.data / "keys.json").chmod(0o644)
         with pytest.raises(SetupError, match="open to others"):

@@ -65,7 +65,8 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.add_exception_handler(TokenbridgeError, problems.on_tokenbridge_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     app.add_exception_handler(HTTPException, problems.on_http_error)
-    app.add_middleware(Envelope, tls=not settings.plain_http)
+    # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
+    app.add_middleware(Envelope, strict_transport=settings.tls_cert is not None)
     return app
 
 

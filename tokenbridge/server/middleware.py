@@ -35,9 +35,9 @@ class _ClientGone(Exception):
 class Envelope:
     """The outermost layer of the application. It is the HTTP dispatcher: the one place that catches everything."""
 
-    def __init__(self, app: ASGIApp, *, tls: bool) -> None:
+    def __init__(self, app: ASGIApp, *, strict_transport: bool) -> None:
         self._app = app
-        self._headers = (*HEADERS, HSTS) if tls else HEADERS
+        self._headers = (*HEADERS, HSTS) if strict_transport else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 
 from tokenbridge.errors import SetupError
-from tokenbridge.server import app, tls
+from tokenbridge.server import app, keys, tls
 from tokenbridge.server.settings import Settings, changed, is_loopback
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.upgrade import upgrade
@@ -23,6 +23,7 @@ HANG_UP_SECONDS: Final = 0.2
 
 def run(settings: Settings, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `ready` gets the local address once the socket accepts. Raises `SetupError`."""
+    keys.load(settings.key_file)  # says what to do when there was no `init`
     database = Database(settings.database_url)
     upgrade(database)
     database.close()
