@@ -100,6 +100,12 @@ class TestInit:
         [
             (("--origin", "http://sso.example"), "origin"),
             (("--origin", "https://sso.example/path"), "origin"),
+            (("--origin", "https://sso.example/"), "origin"),
+            (("--origin", "https://SSO.example"), "origin"),
+            (("--origin", "https://sso.example:443"), "origin"),
+            (("--origin", "https://sso.example:99999"), "origin"),
+            (("--origin", "https://me@sso.example"), "origin"),
+            (("--origin", "sso.example"), "origin"),
             (("--plain-http", "--host", "0.0.0.0"), "loopback"),
             (("--plain-http", "--origin", "http://sso.example"), "loopback"),
             (("--tls-cert", "/nowhere.pem"), "belong together"),
@@ -109,6 +115,18 @@ class TestInit:
     def test_unsafe_settings_are_refused(self, tmp_path: Path, options: tuple[str, ...], words: str):
         with pytest.raises(SetupError, match=words):
             Cli(tmp_path / "srv")("init", *options)
+
+    @pytest.mark.parametrize(
+        ("options", "origin"),
+        [
+            ((), "https://localhost:8443"),
+            (("--port", "443"), "https://localhost"),
+            (("--plain-http", "--port", "8080"), "http://localhost:8080"),
+            (("--origin", "https://[2001:db8::1]:8443"), "https://[2001:db8::1]:8443"),
+        ],
+    )
+    def test_origin_as_browsers_write_it(self, tmp_path: Path, options: tuple[str, ...], origin: str):
+        assert Cli(tmp_path / "srv").json("init", *options)["origin"] == origin
 
     def test_unknown_setting_names_the_file(self, fresh: Bench, cli: Cli):
         (fresh.data / "server.toml").write_text("colour = 'red'\n")

@@ -7,13 +7,15 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
 from tokenbridge import config
 from tokenbridge.errors import SetupError
 
 PREFIX = "TOKENBRIDGE_SERVER"
 FILE_NAME = "server.toml"
+DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
 def default_data(environ: Mapping[str, str] | None = None) -> Path:
@@ -46,7 +48,8 @@ class Settings:
     @property
     def site(self) -> str:
         """The origin in effect: the one that is set, or this machine's."""
-        return self.origin or f"{self.scheme}://localhost:{self.port}"
+        usual = DEFAULT_PORTS[self.scheme]
+        return self.origin or f"{self.scheme}://localhost" + (f":{self.port}" if self.port != usual else "")
 
     @property
     def database_url(self) -> str:
@@ -86,14 +89,15 @@ class _Place:
 def check(settings: Settings) -> None:
     """Refuse settings that can't be right or are not safe. Raises `SetupError`."""
     parts = urlsplit(settings.site)
-    if parts.scheme != settings.scheme or not parts.hostname or settings.site != f"{parts.scheme}://{parts.netloc}":
+    if not _is_origin(parts, settings):
         raise SetupError(
             f"{settings.site!r} is not an origin that this server can have",
-            next_step=f"Write {settings.scheme}://HOST or {settings.scheme}://HOST:PORT, without path or final slash.",
+            next_step=f"Write {settings.scheme}://host or {settings.scheme}://host:port in lower case, without path, "
+            "final slash or the usual port, as browsers do.",
         )
     if len(settings.site) > 255:
         raise SetupError("The origin is longer than 255 characters, which no Web eID client signs.")
-    if settings.plain_http and not (is_loopback(settings.host) and is_loopback(parts.hostname)):
+    if settings.plain_http and not (is_loopback(settings.host) and is_loopback(parts.hostname or "")):
         raise SetupError(
             "Plain HTTP is allowed on loopback only.",
             next_step="Set host to 127.0.0.1, or remove plain_http and use TLS.",
@@ -102,6 +106,17 @@ def check(settings: Settings) -> None:
         raise SetupError("tls_cert and tls_key belong together; only one of them is set.")
     if min(settings.sign_in_seconds, settings.session_idle_seconds, settings.session_overall_seconds) < 1:
         raise SetupError("Lifetimes are at least one second.")
+
+
+def _is_origin(parts: SplitResult, settings: Settings) -> bool:
+    """Whether the site is written as browsers serialize an origin (RFC 6454 section 6.2)."""
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
+    written = f"{settings.scheme}://{host}" + (f":{port}" if port is not None else "")
+    return bool(host) and settings.site == written and port != DEFAULT_PORTS[settings.scheme]
 
 
 def changed(settings: Settings, **changes: object) -> Settings:
