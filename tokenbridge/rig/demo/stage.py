@@ -48,10 +48,14 @@ class Stage:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.keep and kind is None:
-            self._leave()
-        else:
-            self._take_down()
+        left = False
+        try:
+            if self.keep and kind is None:
+                self._leave()
+                left = True
+        finally:
+            if not left:
+                self._take_down()
 
     def _set_up(self) -> None:
         self.pcscd.start()
