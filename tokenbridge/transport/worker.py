@@ -84,7 +84,7 @@ class DeviceWorker:
         return self._opening or (link is not None and link.waiting_for_transaction)
 
     def stop(self) -> None:
-        """End the thread after the job it is at; jobs behind it, and later ones, fail with `DeviceRemoved`. No waiting."""
+        """End the thread after the job it is at; jobs behind it and later ones fail with `DeviceRemoved`. No wait."""
         self._queue.put(None)
 
     def _run(self) -> None:
