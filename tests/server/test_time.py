@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import httpx
@@ -12,6 +14,8 @@ import pytest
 
 from tests.server.conftest import PASSWORD, Bench, Person, now
 from tokenbridge.server import app, passwords, settings
+from tokenbridge.server.sign_in import SignInDesk
+from tokenbridge.server.store import database
 
 
 @dataclass
@@ -39,6 +43,10 @@ class Local:
 
         return asyncio.run(once())
 
+    @property
+    def desk(self) -> SignInDesk:
+        return self._app.state.sign_ins
+
     def begin(self) -> dict:
         return self.call("POST", "/api/sign-in", json={"client": "cli"}).json()
 
@@ -58,6 +66,11 @@ class Local:
         self._app.state.database.close()
 
 
+def make_local(bench: Bench, clock: Clock) -> Local:
+    passwords.prepare()
+    return Local(bench, clock)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -66,8 +79,7 @@ def clock() -> Clock:
 @pytest.fixture
 def local(fresh: Bench, clock: Clock) -> Iterator[Local]:
     fresh.trust()
-    passwords.prepare()
-    made = Local(fresh, clock)
+    made = make_local(fresh, clock)
     yield made
     made.close()
 
@@ -164,3 +176,32 @@ def test_old_transactions_are_forgotten(fresh: Bench, local: Local, clock: Clock
     clock.on(days=1, minutes=6)
     local.begin()
     assert reason(local.step(ticket, "card", token={})) == "challenge-unknown"
+
+
+def test_database_that_is_held_by_another_program_comes_back(
+    fresh: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    fresh.trust()
+    person, local = fresh.person(), make_local(fresh, clock)
+    ticket = local.begin()
+    with closing(sqlite3.connect(fresh.data / "server.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        answer = local.step(ticket, "card", token=person.card.token(ticket["nonce"]))
+        assert (answer.status_code, reason(answer)) == (503, "setup")
+        assert "database" not in answer.text.lower()
+        other.execute("ROLLBACK")
+    # The nonce was not spent, because spending it could not be written down; nothing was judged either.
+    assert local.step(ticket, "card", token=person.card.token(ticket["nonce"])).json()["decision"] == "allow"
+    local.close()
+
+
+def test_a_crash_inside_shows_nothing(fresh: Bench, clock: Clock, mocker):
+    local = make_local(fresh, clock)
+    mocker.patch.object(local.desk, "start", side_effect=ZeroDivisionError("secret inside"))
+    answer = local.call("POST", "/api/sign-in", json={"client": "cli"})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal"
+    assert "secret inside" not in answer.text
+    assert "Traceback" not in answer.text
+    local.close()

@@ -66,6 +66,11 @@ _OWN: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
 }
 
 
+_BLAND: Final = SetupError(
+    "The server can't work at the moment.", next_step="Try again later, or tell the people who run it."
+)
+
+
 def status(error: TokenbridgeError) -> HTTPStatus:
     """The HTTP status of an error: the table's row of its nearest class."""
     if isinstance(error, Rejected) and error.reason is RejectReason.CHALLENGE_UNKNOWN:
@@ -92,7 +97,8 @@ async def on_tokenbridge_error(request: Request, error: Exception) -> JSONRespon
     found = error if isinstance(error, TokenbridgeError) else TokenbridgeError(detail=repr(error))
     level = "error" if status(found) >= HTTPStatus.INTERNAL_SERVER_ERROR else "info"
     getattr(_log, level)("request %s: %s: %s (%s)", request_id(request), found.code, found.message, found.detail)
-    return answer(found, request_id(request))
+    # What is wrong with the set-up is the operator's business: it stands in the log.
+    return answer(_BLAND if isinstance(found, SetupError) else found, request_id(request))
 
 
 async def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
