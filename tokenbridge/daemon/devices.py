@@ -98,9 +98,9 @@ class Devices:
                 raise DeviceBusy(by=await asyncio.to_thread(holders))
             return await self._finish(future, ticket, card)
         finally:
-            if not future.done():
-                ticket.cancel.cancel()
-                future.cancel()
+            # Whatever became of `future`: a cancelled one says nothing of the job, which may be running still.
+            ticket.cancel.cancel()
+            future.cancel()
 
     async def _finish(self, future: asyncio.Future[T], ticket: Ticket[Any], card: Card) -> T:
         try:

@@ -72,8 +72,9 @@ class StreamInteraction:
         """A user name, password, code, PUK or new PIN."""
         return await self._ask(kind, facts)
 
-    async def progress(self, step: str, **facts: object) -> None:
-        await self._emit({"event": "step", "step": step, **facts})
+    async def progress(self, step: str, /, **facts: object) -> None:
+        """`facts` may come from a site, so they can't replace what the bridge says."""
+        await self._emit({**facts, "event": "step", "step": step})
 
     async def _ask(self, kind: str, facts: Mapping[str, Any]) -> Secret:
         question, future = self._pending.open()

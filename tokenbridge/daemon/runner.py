@@ -112,8 +112,15 @@ class SignIn:
     def _start(self, work: Coroutine[Any, Any, Event | None]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._report(work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A defect ends the ceremony too: nothing else would wake it."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (err := task.exception()) is not None:
+            _log.error("sign-in failed", exc_info=err)
+            self._events.put_nowait(steps.Failed(error=TokenbridgeError(detail=repr(err))))
 
     async def _report(self, work: Coroutine[Any, Any, Event | None]) -> None:
         try:
