@@ -53,6 +53,7 @@ class DirectLink:
     seen_by_card: list[bytes] = field(default_factory=list)
     in_transaction: bool = False
     gone: bool = False
+    waiting_for_transaction: bool = False
 
     @property
     def atr(self) -> bytes:
@@ -134,6 +135,7 @@ class Bench:
 
     pki: RigPki
     remembered: dict[str, KnownCard] = field(default_factory=dict)
+    now: datetime = NOW
 
     def card(
         self,
@@ -146,12 +148,12 @@ class Bench:
         card = VirtualCard.create(profile=CardProfile(**profile), pin=PIN, puk=PUK)
         for number, (ref, kind) in enumerate((keys or {0x9A: algorithm}).items()):
             public = card.install_key(ref, private_key(kind, number))
-            certificate = self.pki.issue(public, Profile(uid="000123456789"), now=NOW, variant=variant)
+            certificate = self.pki.issue(public, Profile(uid="000123456789"), now=self.now, variant=variant)
             card.install_certificate(ref, certificate)
         return card
 
     def terms(self, *issuers: bytes) -> Terms:
-        return Terms(issuers=issuers, algorithms=ALGORITHMS, now=NOW)
+        return Terms(issuers=issuers, algorithms=ALGORITHMS, now=self.now)
 
     def ask(self, **changes: str) -> Ask:
         values = {"origin": ORIGIN, "nonce": NONCE, **changes}
@@ -163,7 +165,7 @@ class Bench:
     def authorize(
         self, link: DirectLink, snapshot: CardSnapshot, pin: bytes | None = PIN, ask: Ask | None = None
     ) -> Signed | PinReferenceChanged:
-        (certificate, *_) = certificates.fitting(snapshot.certificates, (), NOW)
+        (certificate, *_) = certificates.fitting(snapshot.certificates, (), self.now)
         secret = Secret(pin) if pin is not None else None
         return sign_in.authorize(link, Never(), snapshot, certificate, secret, ask or self.ask())
 

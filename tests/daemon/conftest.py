@@ -9,9 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import pytest
+
 from tokenbridge.card.base import CardCertificate, CardSnapshot, CertificateFacts, KeyKind, PinReference, Slot
 from tokenbridge.daemon.site import Offer, Verdict
 from tokenbridge.daemon.steps import Candidate, Wish
+from tokenbridge.rig.pki import RigPki
 
 T = TypeVar("T")
 
@@ -31,7 +34,7 @@ OFFER = Offer(
     nonce=NONCE,
     expires_at=NOW + timedelta(minutes=5),
     issuers=(),
-    algorithms=("ES256",),
+    algorithms=("ES256", "ES384", "RS256"),
     takes_card=True,
 )
 ALLOW = Verdict(decision="allow", methods=(), data={"decision": "allow", "sentence": "AAL3"})
@@ -79,7 +82,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run an async test; it may not hang."""
 
     async def limited() -> T:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(5):
             return await work
 
     return asyncio.run(limited())
+
+
+@pytest.fixture(scope="session")
+def pki() -> RigPki:
+    return RigPki.create(now=datetime.now(UTC))
