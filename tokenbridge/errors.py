@@ -2,7 +2,10 @@
 
     TokenbridgeError
       DeviceError                 NoDevice  DeviceRemoved  DeviceBusy(by)  AccessDenied  LinkFailed  TimedOut
+                                  CardReset
+        ServiceGone               a LinkFailed: pcscd is not running, or went away
       CardError                   CardUnsupported(atr)  BadCardData  NoUsableCertificate
+        WrongKey                  a BadCardData: the key on the card is not its certificate's
         StatusError(sw)           PinWrong(tries_left)  PinBlocked  AppletMissing  ObjectMissing  NotPermitted
         PinUnfit                  refused before it was sent to the card: no try is spent
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
@@ -10,6 +13,8 @@
       Rejected(reason)            evidence is bad; the reason is an enum in the words of the standards
       Undecided(reason)           evidence could not be judged (revocation unreachable, stale)
       SetupError                  configuration, missing extra, missing permission; says what to do
+        AlreadyRunning            one bridge per user
+        DemoFailed                the demo did not go as it should
         DaemonUnavailable         the per-user bridge does not answer
         RelyingPartyUnavailable   the server does not answer
 
@@ -113,6 +118,20 @@ class LinkFailed(DeviceError):
     summary = "The card does not answer."
 
 
+class ServiceGone(LinkFailed):
+    code = "pcsc-service-gone"
+    retry = Retry.AGAIN
+    summary = "The smartcard service (pcscd) is not running."
+    next_step = "Start it: `sudo systemctl start pcscd.socket`. tokenbridge carries on by itself when it is back."
+
+
+class CardReset(DeviceError):
+    code = "card-reset"
+    retry = Retry.AGAIN
+    summary = "Another program reset the card."
+    next_step = "Start again."
+
+
 class TimedOut(DeviceError):
     code = "timed-out"
     retry = Retry.AGAIN
@@ -194,9 +213,11 @@ class CardUnsupported(CardError):
     code = "card-unsupported"
     summary = "This card is of a kind that tokenbridge can't use."
 
-    def __init__(self, message: str | None = None, *, atr: str = "", detail: str = "") -> None:
+    def __init__(
+        self, message: str | None = None, *, next_step: str | None = None, atr: str = "", detail: str = ""
+    ) -> None:
         self.atr = atr
-        super().__init__(message, detail=detail)
+        super().__init__(message, next_step=next_step, detail=detail)
 
     def fields(self) -> dict[str, Any]:
         return {"atr": self.atr}
@@ -206,6 +227,11 @@ class BadCardData(CardError):
     code = "card-data"
     summary = "The card holds data that can't be right."
     next_step = "Ask the people who issue cards to check it."
+
+
+class WrongKey(BadCardData):
+    code = "card-key-mismatch"
+    summary = "The key on the card does not belong to its certificate."
 
 
 class NoUsableCertificate(CardError):
@@ -341,11 +367,23 @@ class SetupError(TokenbridgeError):
     next_step = "See the message for what to do."
 
 
+class AlreadyRunning(SetupError):
+    code = "already-running"
+    summary = "The bridge is running already."
+    next_step = "See `tokenbridge status`; stop it with `tokenbridge daemon stop`."
+
+
 class DaemonUnavailable(SetupError):
     code = "daemon-unavailable"
     retry = Retry.AGAIN
     summary = "The bridge daemon does not answer."
     next_step = "Start it with `tokenbridge daemon run` and look at what it prints."
+
+
+class DemoFailed(SetupError):
+    code = "demo-failed"
+    summary = "The demo did not go as it should."
+    next_step = "Report this with the output above."
 
 
 class RelyingPartyUnavailable(SetupError):

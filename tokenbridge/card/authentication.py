@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from tokenbridge.card.base import CardCertificate, KeyKind
 from tokenbridge.card.piv import Piv
-from tokenbridge.errors import BadCardData, NoUsableCertificate, OriginRefused
+from tokenbridge.errors import BadCardData, NoUsableCertificate, OriginRefused, WrongKey
 
 MAX_ORIGIN: Final = 255
 NONCE_LENGTHS: Final = range(44, 129)
@@ -47,13 +47,6 @@ MODULUS_BYTES: Final = {KeyKind.RSA_2048: 256, KeyKind.RSA_3072: 384, KeyKind.RS
 
 SHA256_DIGEST_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 """DER prefix of DigestInfo for SHA-256 (RFC 8017 section 9.2, note 1)."""
-
-
-class WrongKey(BadCardData):
-    """The key on the card is not its certificate's: a remembered certificate was replaced, or the card lies."""
-
-    code = "card-key-mismatch"
-    summary = "The key on the card does not belong to its certificate."
 
 
 def sign(

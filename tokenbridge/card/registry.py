@@ -15,5 +15,7 @@ def open_card(link: CardLink, cancel: Check) -> Piv:
         piv.select()
     except AppletMissing as err:
         atr = link.atr.hex().upper()
-        raise CardUnsupported(AppletMissing.summary, atr=atr, detail=f"{err.detail} ATR={atr}") from err
+        raise CardUnsupported(
+            AppletMissing.summary, next_step=AppletMissing.next_step, atr=atr, detail=f"{err.detail} ATR={atr}"
+        ) from err
     return piv

@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Final
 
 from tokenbridge.card import authentication, certificates
-from tokenbridge.card.authentication import WrongKey
 from tokenbridge.card.base import CardCertificate, CardSnapshot, KnownCard, PinReference, Slot
 from tokenbridge.card.channel import Channel, Check
 from tokenbridge.card.piv import Piv
 from tokenbridge.card.registry import open_card
-from tokenbridge.errors import ObjectMissing
+from tokenbridge.errors import ObjectMissing, WrongKey
 from tokenbridge.interaction import Secret
 from tokenbridge.transport.base import CardLink
 

@@ -27,7 +27,7 @@ from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.runner import Bridge
 from tokenbridge.daemon.settings import Settings
 from tokenbridge.daemon.site import Sites
-from tokenbridge.errors import SetupError
+from tokenbridge.errors import AlreadyRunning
 from tokenbridge.transport.base import Trace
 from tokenbridge.transport.monitor import Monitor
 from tokenbridge.transport.trace import TraceFile, log_traffic
@@ -39,12 +39,6 @@ STOP_SECONDS: Final = 3
 SETTLE_SECONDS: Final = 2
 
 _log = log.get("daemon")
-
-
-class AlreadyRunning(SetupError):
-    code = "already-running"
-    summary = "The bridge is running already."
-    next_step = "See `tokenbridge status`; stop it with `tokenbridge daemon stop`."
 
 
 class SameUserProtocol(H11Protocol):

@@ -15,10 +15,10 @@ from typing import Final
 
 from inotify_simple import INotify, flags
 
-from tokenbridge.errors import Cancelled, DeviceError
+from tokenbridge.errors import Cancelled, DeviceError, ServiceGone
 from tokenbridge.log import get
 from tokenbridge.transport.base import DeviceEvent, EventKind, EventSink
-from tokenbridge.transport.pcsc import Context, ReaderState, ServiceGone
+from tokenbridge.transport.pcsc import Context, ReaderState
 
 DEFAULT_SOCKET: Final = "/run/pcscd/pcscd.comm"
 START_TRIES: Final = 20

@@ -17,11 +17,13 @@ from smartcard import scard
 from tokenbridge.errors import (
     AccessDenied,
     Cancelled,
+    CardReset,
     DeviceBusy,
     DeviceError,
     DeviceRemoved,
     LinkFailed,
     NoDevice,
+    ServiceGone,
     TimedOut,
 )
 from tokenbridge.transport import pinpad
@@ -35,20 +37,6 @@ EXTENDED_LENGTH_BIT: Final = 0x40
 REMOVAL_GRACE: Final = 1000
 """Milliseconds to wait for the removal that explains a failed transmission; pcscd notices one within about 400."""
 MAX_RESETS: Final = 3
-
-
-class ServiceGone(LinkFailed):
-    """pcscd is not running, or went away."""
-
-    code = "pcsc-service-gone"
-    summary = "The smartcard service (pcscd) is not running."
-    next_step = "Start it: `sudo systemctl start pcscd.socket`. tokenbridge carries on by itself when it is back."
-
-
-class CardReset(DeviceError):
-    """Another program reset the card; the link reconnects."""
-
-    code = "card-reset"
 
 
 _ERRORS: Final[dict[int, type[DeviceError]]] = {

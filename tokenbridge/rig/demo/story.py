@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pyotp
 
-from tokenbridge.errors import TokenbridgeError
+from tokenbridge.errors import DemoFailed
 from tokenbridge.rig.demo.stage import NAME, PIN, USER, WRONG_PIN, Stage
 from tokenbridge.rig.faults import Action, Fault
 from tokenbridge.rig.workplace import PASSWORD, Ran
@@ -22,12 +22,6 @@ class Scene:
     title: str
     ran: tuple[Ran, ...]
     moral: str
-
-
-class DemoFailed(TokenbridgeError):
-    code = "demo-failed"
-    summary = "The demo did not go as it should."
-    next_step = "Report this with the output above."
 
 
 def play(stage: Stage) -> Iterator[Scene | str]:
