@@ -131,7 +131,8 @@ class PrivatePcscd:
         deadline = time.monotonic() + START_SECONDS
         while not (self._answers() and set(self.ports) <= _listening()):
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-                raise SetupError("The private PC/SC daemon did not start.", detail=_tail(self.directory / "pcscd.log"))
+                said = _tail(self.directory / "pcscd.log")
+                raise SetupError("The private PC/SC daemon did not start.", next_step=f"It said: {said}", detail=said)
             time.sleep(0.01)
 
     def _answers(self) -> bool:
