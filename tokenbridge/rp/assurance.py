@@ -6,7 +6,7 @@ Pure: it neither verifies evidence nor decides what to do with the grade.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, unique
 from typing import Final
 
@@ -24,12 +24,29 @@ class AAL(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """What one proof, or a password together with one proof, is worth."""
+
+    aal: AAL
+    factors: frozenset[Factor]
+    phishing_resistant: bool = False
+    hardware: bool = False
+    restricted: bool = False
+
+    @property
+    def rank(self) -> tuple[int, bool, bool, bool, tuple[str, ...]]:
+        facts = (self.phishing_resistant, self.hardware, not self.restricted)
+        return (self.aal, *facts, tuple(sorted(self.factors)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assurance:
     """The graded sum of proofs.
 
     `factors`, `phishing_resistant`, `hardware` and `restricted` describe the proofs that reached `aal`;
     `amr` and `methods` name everything that was proved, in a fixed order; `verified_by` holds the devices that
-    checked the person (PIN or fingerprint) and are believed.
+    checked the person (PIN or fingerprint) and are believed. `grades` holds everything that the proofs amount to, the
+    best first: a rule may ask for something that the highest level lacks.
     """
 
     aal: AAL
@@ -41,6 +58,7 @@ class Assurance:
     factors: frozenset[Factor] = frozenset()
     methods: tuple[Method, ...] = ()
     verified_by: frozenset[Method] = frozenset()
+    grades: tuple[Grade, ...] = ()
 
     @property
     def phishing_acr(self) -> str:
@@ -67,22 +85,7 @@ _FALLBACK_AMR: Final = {
 _METHOD_ORDER: Final = {method: place for place, method in enumerate(Method)}
 _POSSESSION: Final = frozenset({Factor.POSSESSION})
 _KNOWLEDGE: Final = frozenset({Factor.KNOWLEDGE})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Grade:
-    """What one proof, or a password together with one proof, is worth."""
-
-    aal: AAL
-    factors: frozenset[Factor]
-    phishing_resistant: bool = False
-    hardware: bool = False
-    restricted: bool = False
-
-    @property
-    def rank(self) -> tuple[int, bool, bool, bool, tuple[str, ...]]:
-        facts = (self.phishing_resistant, self.hardware, not self.restricted)
-        return (self.aal, *facts, tuple(sorted(self.factors)))
+PASSWORD_ALONE: Final = Grade(aal=AAL.AAL1, factors=_KNOWLEDGE)
 
 
 def assess(proofs: Iterable[Proof]) -> Assurance:
@@ -92,7 +95,9 @@ def assess(proofs: Iterable[Proof]) -> Assurance:
     counted = [proof for proof, grade in grades.items() if grade.aal is not AAL.NONE]
     if not counted:
         return NOTHING
-    best = max(_candidates(grades), key=lambda grade: grade.rank)
+    candidates = {grade for grade in _candidates(grades) if grade.aal is not AAL.NONE}
+    ways = tuple(sorted(candidates, key=lambda grade: grade.rank, reverse=True))
+    best = ways[0]
     values = {value for proof in counted for value in _amr(proof)}
     if len(best.factors) > 1:
         values.add("mfa")
@@ -106,41 +111,40 @@ def assess(proofs: Iterable[Proof]) -> Assurance:
         factors=best.factors,
         methods=tuple(sorted({proof.method for proof in counted}, key=_METHOD_ORDER.__getitem__)),
         verified_by=frozenset(proof.method for proof, grade in grades.items() if grade.aal > AAL.AAL1),
+        grades=ways,
     )
 
 
-def _candidates(grades: dict[Proof, _Grade]) -> Iterator[_Grade]:
+def _candidates(grades: dict[Proof, Grade]) -> Iterator[Grade]:
     yield from grades.values()
     if any(proof.method is Method.PASSWORD for proof in grades):
-        yield from (_with_password(grade) for grade in grades.values() if grade.factors == _POSSESSION)
+        yield from with_password(grades.values())
 
 
-def _with_password(grade: _Grade) -> _Grade:
-    return _Grade(
-        aal=AAL.AAL2,
-        factors=grade.factors | _KNOWLEDGE,
-        phishing_resistant=grade.phishing_resistant,
-        hardware=grade.hardware,
-        restricted=grade.restricted,
-    )
+def with_password(grades: Iterable[Grade]) -> Iterator[Grade]:
+    """What a password makes of `grades`: itself, and two factors with whatever proved possession only."""
+    yield PASSWORD_ALONE
+    for grade in grades:
+        if grade.factors == _POSSESSION:
+            yield replace(grade, aal=AAL.AAL2, factors=grade.factors | _KNOWLEDGE)
 
 
-def _grade(proof: Proof) -> _Grade:
+def _grade(proof: Proof) -> Grade:
     match proof.method:
         case Method.CARD:
             return _device(proof, AAL.AAL3 if _card_is_strong(proof) else AAL.AAL1)
         case Method.KEY:
             return _device(proof, _key_level(proof))
         case Method.PASSWORD | Method.APP_PASSWORD:
-            return _Grade(aal=AAL.AAL1, factors=_KNOWLEDGE)
+            return PASSWORD_ALONE
         case _:
-            return _Grade(aal=AAL.AAL1, factors=_POSSESSION, restricted=proof.method in RESTRICTED_METHODS)
+            return Grade(aal=AAL.AAL1, factors=_POSSESSION, restricted=proof.method in RESTRICTED_METHODS)
 
 
-def _device(proof: Proof, aal: AAL) -> _Grade:
+def _device(proof: Proof, aal: AAL) -> Grade:
     if aal is AAL.NONE or Factor.POSSESSION not in proof.factors:
-        return _Grade(aal=AAL.NONE, factors=frozenset())
-    return _Grade(
+        return Grade(aal=AAL.NONE, factors=frozenset())
+    return Grade(
         aal=aal,
         factors=proof.factors if aal > AAL.AAL1 else _POSSESSION,
         phishing_resistant=proof.phishing_resistant,

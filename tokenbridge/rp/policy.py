@@ -12,7 +12,7 @@ from enum import StrEnum, unique
 from typing import Final
 
 from tokenbridge.errors import Undecided
-from tokenbridge.rp.assurance import AAL, Assurance
+from tokenbridge.rp.assurance import AAL, Assurance, Grade, with_password
 from tokenbridge.rp.proof import FALLBACK_METHODS, RESTRICTED_METHODS, Method
 from tokenbridge.rp.wording import describe, listing
 
@@ -131,16 +131,20 @@ def _decide(policy: Policy, assurance: Assurance, context: Context, undecided: S
     challenged = bool(FALLBACK_METHODS.intersection(assurance.methods))
     if _satisfies(rule, assurance) and (challenged or not undecided):
         return _allow(rule, assurance, context, doubts)
-    methods = _path(rule, assurance, context, needs_fallback=bool(undecided))
+    methods = _path(rule, assurance, context, doubtful=bool(undecided))
     return _challenge(rule, assurance, doubts, methods) if methods else _deny(rule, assurance, doubts)
 
 
 def _satisfies(rule: Rule, got: Assurance) -> bool:
+    return any(_meets(rule, grade) for grade in got.grades)
+
+
+def _meets(rule: Rule, grade: Grade) -> bool:
     return (
-        got.aal >= rule.minimum
-        and (got.phishing_resistant or not rule.phishing_resistant)
-        and (got.hardware or not rule.hardware)
-        and (rule.allow_restricted or not got.restricted)
+        grade.aal >= rule.minimum
+        and (grade.phishing_resistant or not rule.phishing_resistant)
+        and (grade.hardware or not rule.hardware)
+        and (rule.allow_restricted or not grade.restricted)
     )
 
 
@@ -164,31 +168,27 @@ def _allow(rule: Rule, assurance: Assurance, context: Context, doubts: tuple[Rea
     )
 
 
-def _path(rule: Rule, got: Assurance, context: Context, *, needs_fallback: bool) -> tuple[Method, ...]:
+def _path(rule: Rule, got: Assurance, context: Context, *, doubtful: bool) -> tuple[Method, ...]:
     """The methods that lead from `got` to what `rule` requires; empty when there is no way."""
     lacks_password = Method.PASSWORD not in got.methods
-    if lacks_password and not needs_fallback and _satisfies(rule, _with_password(got)):
+    with_it = (*got.grades, *with_password(got.grades))
+    code_needed = doubtful and FALLBACK_METHODS.isdisjoint(got.methods)
+    if lacks_password and not code_needed and any(_meets(rule, grade) for grade in with_it):
         return (Method.PASSWORD,)
-    ways = tuple(method for method in rule.fallback if context.has(method) and _reaches(rule, got, method))
-    password_first = lacks_password and not _satisfies(rule, got) and bool(FALLBACK_METHODS.intersection(ways))
+    open_to = [method for method in rule.fallback if method not in got.methods and context.has(method)]
+    ways = tuple(method for method in open_to if _helps(rule, method, with_it, doubtful=doubtful))
+    password_first = lacks_password and not _satisfies(rule, got) and not FALLBACK_METHODS.isdisjoint(ways)
     return (Method.PASSWORD, *ways) if password_first else ways
 
 
-def _with_password(got: Assurance) -> Assurance:
-    """What `got` becomes by a password: with a device that proved possession only, two factors (section 6's table)."""
-    device = got.aal is AAL.AAL1 and not {Method.CARD, Method.KEY}.isdisjoint(got.methods)
-    return replace(got, aal=max(got.aal, AAL.AAL2 if device else AAL.AAL1))
-
-
-def _reaches(rule: Rule, got: Assurance, method: Method) -> bool:
-    """Whether `method`, after a password where it takes one, can meet `rule`."""
-    if method in got.methods:
+def _helps(rule: Rule, method: Method, after_password: tuple[Grade, ...], *, doubtful: bool) -> bool:
+    """Whether `method`, after a password where it takes one, meets `rule`. No device dispels a doubt about another."""
+    if method in (Method.CARD, Method.KEY):
+        return not doubtful
+    if method not in FALLBACK_METHODS:
         return False
-    if method in (Method.CARD, Method.KEY) or _satisfies(rule, got):
-        return True
-    out_of_reach = rule.phishing_resistant or rule.hardware or rule.minimum > AAL.AAL2
-    restricted = method in RESTRICTED_METHODS and not rule.allow_restricted
-    return method in FALLBACK_METHODS and not out_of_reach and not restricted
+    by_code = Grade(aal=AAL.AAL2, factors=frozenset(), restricted=method in RESTRICTED_METHODS)
+    return any(_meets(rule, grade) for grade in (*after_password, by_code))
 
 
 def _challenge(rule: Rule, assurance: Assurance, doubts: tuple[Reason, ...], methods: tuple[Method, ...]) -> Decision:
