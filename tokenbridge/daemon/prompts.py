@@ -16,6 +16,7 @@ from tokenbridge.interaction import Option, PinRequest, Secret
 
 Emit = Callable[[Mapping[str, Any]], Awaitable[None]]
 MAX_LINE: Final = 2048
+HEX_DIGITS: Final = frozenset(b"0123456789abcdefABCDEF")
 PINENTRY_KEYS: Final = ("display", "ttyname", "ttytype", "lc-ctype")
 PINENTRY_CANCELLED: Final = (b"83886179", b"83886194")
 """GPG_ERR_CANCELED and GPG_ERR_NOT_CONFIRMED with pinentry's error source."""
@@ -130,6 +131,9 @@ class PinentryInteraction(StreamInteraction):
                 return await _converse(process, text, command)
         except TimeoutError:
             raise TimedOut("Nobody answered in time.") from None
+        except (OSError, ValueError) as err:
+            # It ended while it was written to, or its line has no end.
+            raise SetupError("pinentry failed", detail=repr(err)) from err
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -190,8 +194,9 @@ def _unescape(data: bytes) -> bytearray:
     result = bytearray()
     position = 0
     while position < len(data):
-        if data[position] == 0x25 and len(data) >= position + 3:
-            result.append(int(data[position + 1 : position + 3], 16))
+        escaped = data[position + 1 : position + 3]
+        if data[position] == 0x25 and len(escaped) == 2 and set(escaped) <= HEX_DIGITS:
+            result.append(int(escaped, 16))
             position += 3
         else:
             result.append(data[position])

@@ -5,12 +5,13 @@ The origin that will be signed comes from the address that was asked for, never 
 
 from __future__ import annotations
 
+import re
 import ssl
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from tokenbridge.interaction import Secret
 MAX_ANSWER: Final = 256 << 10
 MAX_ISSUERS: Final = 256
 MAX_TEXT: Final = 200
+
+_HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ def origin_of(url: str) -> str:
         host, port = (parts.hostname or "").encode("idna").decode("ascii"), parts.port
     except ValueError as err:
         raise BadRequest(f"{url!r} is not an address.", next_step="Give it as https://host[:port].") from err
-    if parts.scheme not in ("https", "http") or not host or parts.username is not None:
+    if parts.scheme not in ("https", "http") or not _is_host(host) or parts.username is not None:
         raise BadRequest(f"{url!r} is not an address.", next_step="Give it as https://host[:port].")
     if parts.scheme == "http" and not _is_loopback(host):
         raise BadRequest("Signing in over plain HTTP is refused.", next_step="Use https://.")
@@ -64,13 +67,21 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, standard) else "")
 
 
+def _is_host(host: str) -> bool:
+    """A name, or an address without zone: nothing that one program reads so and another one otherwise."""
+    return bool(_HOST.fullmatch(host)) or ("%" not in host and _address(host) is not None)
+
+
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
 class Sites:
@@ -135,11 +146,11 @@ class Site:
         try:
             async with self._client.stream(method, self.origin + path, json=body) as response:
                 content = await _read(response)
-        except httpx.HTTPError as err:
+        except (httpx.HTTPError, httpx.InvalidURL) as err:
             raise _unavailable(self.origin, err) from err
         try:
             data = response.json() if content else {}
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise RelyingPartyUnavailable(
                 f"{self.origin} does not speak tokenbridge's sign-in protocol.", detail=f"HTTP {response.status_code}"
             ) from err
@@ -163,7 +174,7 @@ async def _read(response: httpx.Response) -> bytes:
     return response._content
 
 
-def _unavailable(origin: str, err: httpx.HTTPError) -> RelyingPartyUnavailable:
+def _unavailable(origin: str, err: httpx.HTTPError | httpx.InvalidURL) -> RelyingPartyUnavailable:
     text = str(err)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return RelyingPartyUnavailable(
@@ -193,7 +204,7 @@ def _offer(data: Any) -> Offer:
             algorithms=tuple(map(str, card.get("algorithms", []))),
             takes_card=bool(card),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
         raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
 
 
