@@ -14,8 +14,6 @@ import pytest
 
 from tokenbridge.rig.pcscd import PrivatePcscd
 
-pytest_plugins = ["tokenbridge.rig.plugin"]
-
 CAC_PIN = "77777777"
 CAC_CERTIFICATES = ("cert1", "cert2", "cert3")
 MODULE_NAME = "opensc-pkcs11.so"
