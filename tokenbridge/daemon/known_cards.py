@@ -48,7 +48,7 @@ class KnownCards:
             if path.stat().st_size > MAX_BYTES:
                 raise ValueError("too large")
             self._cards = {card.guid: card for card in map(_from_json, json.loads(path.read_bytes()))}
-        except (OSError, ValueError, KeyError, TypeError) as err:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
             _log.warning("memory of cards is unreadable and starts anew: %s", err)
 
     def _save(self) -> None:
@@ -75,5 +75,5 @@ def _from_json(data: dict[str, Any]) -> KnownCard:
         guid=str(data["guid"]),
         pin_reference=PinReference(data["pin_reference"]),
         has_discovery=bool(data["has_discovery"]),
-        certificates={Slot(int(slot, 16)): b64decode(der) for slot, der in data["certificates"].items()},
+        certificates={Slot(int(slot, 16)): b64decode(der, validate=True) for slot, der in data["certificates"].items()},
     )

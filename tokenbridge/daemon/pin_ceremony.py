@@ -11,7 +11,7 @@ from tokenbridge.card.base import PinReference
 from tokenbridge.card.pin import PinStatus
 from tokenbridge.daemon.devices import Card, Devices
 from tokenbridge.daemon.prompts import StreamInteraction
-from tokenbridge.errors import DeviceError, NoDevice, NotAllowedNow, PinBlocked
+from tokenbridge.errors import DeviceError, NoDevice, NotAllowedNow, PinBlocked, PinUnfit
 from tokenbridge.interaction import PinRequest, Secret
 
 
@@ -67,11 +67,18 @@ class PinCeremony:
         request = PinRequest(purpose="pin-change", program=self._program, card=card.reader, tries_left=status.pin)
         if request.last_try:
             await self._interaction.confirm_last_try(request)
-        old = await self._interaction.ask_pin(request)
-        piv.check_pin(old)
-        return old
+        return _fit(await self._interaction.ask_pin(request))
 
     async def _ask_new(self) -> Secret:
-        new = await self._interaction.ask_text("new-pin", {"min_length": piv.PIN_MIN, "max_length": piv.PIN_MAX})
-        piv.check_pin(new)
-        return new
+        facts = {"min_length": piv.PIN_MIN, "max_length": piv.PIN_MAX}
+        return _fit(await self._interaction.ask_text("new-pin", facts))
+
+
+def _fit(pin: Secret) -> Secret:
+    """`pin`, or wiped and refused."""
+    try:
+        piv.check_pin(pin)
+    except PinUnfit:
+        pin.wipe()
+        raise
+    return pin

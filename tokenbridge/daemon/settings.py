@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tokenbridge import config
 from tokenbridge.daemon import paths
+from tokenbridge.errors import SetupError
+from tokenbridge.log import LEVELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,4 +32,7 @@ class Settings:
 
 def load() -> Settings:
     """Raises `SetupError` that names file and key."""
-    return config.load(Settings, paths.config_path(), prefix="TOKENBRIDGE")
+    chosen = config.load(Settings, paths.config_path(), prefix="TOKENBRIDGE")
+    if chosen.log_level not in LEVELS:
+        raise SetupError(f"log_level: {chosen.log_level!r} is none.", next_step=f"Levels: {', '.join(LEVELS)}.")
+    return chosen
