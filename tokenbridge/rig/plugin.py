@@ -1,6 +1,7 @@
 """pytest plugin: a private PC/SC daemon for the session, and virtual cards that a test inserts and pulls.
 
-Enable it by `-p tokenbridge.rig.plugin` (or `pytest_plugins` in the top conftest). It is a composition root: it wires the rig, no more.
+Enable it by `-p tokenbridge.rig.plugin`, or by `pytest_plugins` in the top conftest. It is a composition root: it wires
+the rig, no more.
 """
 
 from __future__ import annotations
