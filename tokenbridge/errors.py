@@ -10,6 +10,7 @@
         PinUnfit                  refused before it was sent to the card: no try is spent
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
       RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
+                                  NoSession  NotFound  BodyTooLarge
       Rejected(reason)            evidence is bad; the reason is an enum in the words of the standards
       Undecided(reason)           evidence could not be judged (revocation unreachable, stale)
       SetupError                  configuration, missing extra, missing permission; says what to do
@@ -43,7 +44,7 @@ class TokenbridgeError(Exception):
     """Root of the tree. Subclasses set the four class attributes; instances may be more exact."""
 
     code: ClassVar[str] = "internal"
-    retry: ClassVar[Retry] = Retry.NEVER
+    retry: Retry = Retry.NEVER
     summary: ClassVar[str] = "Something went wrong inside tokenbridge."
     next_step: ClassVar[str] = "See the log (`tokenbridge daemon logs`) and report it with the request id."
 
@@ -280,6 +281,24 @@ class NotAllowedNow(RequestRefused):
     code = "not-allowed-now"
     summary = "That is not possible at this point."
     next_step = "Start the sign-in again."
+
+
+class NoSession(RequestRefused):
+    code = "no-session"
+    summary = "You are not signed in, or the session has ended."
+    next_step = "Sign in again."
+
+
+class NotFound(RequestRefused):
+    code = "not-found"
+    summary = "There is nothing at this address."
+    next_step = "Check the address against the API's description."
+
+
+class BodyTooLarge(RequestRefused):
+    code = "too-large"
+    summary = "The request is too large."
+    next_step = "Send at most 16 kilobytes."
 
 
 class TooMany(RequestRefused):

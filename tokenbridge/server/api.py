@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from tokenbridge.errors import BadRequest, NotAllowedNow
+from tokenbridge.errors import BadRequest, NoSession, NotAllowedNow
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
 from tokenbridge.server.ledger import Done
@@ -61,7 +61,7 @@ def _bearer(request: Request) -> str:
     """The token of `Authorization: Bearer` (RFC 6750 section 2.1)."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
-        raise problems.NoSession
+        raise NoSession
     return token.strip()
 
 

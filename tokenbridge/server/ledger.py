@@ -195,14 +195,9 @@ def _error(refuse: login.Refuse) -> TokenbridgeError:
             return _evidence_error(refuse.reason or RejectReason.MALFORMED, refuse.message)
 
 
-class _RejectedTypo(Rejected):
-    """A password or a code may be typed again in the same sign-in; other bad evidence ends it."""
-
-    retry = Retry.AGAIN
-
-
 def _evidence_error(reason: RejectReason, message: str) -> Rejected:
-    kind = _RejectedTypo if reason in (RejectReason.CREDENTIALS_WRONG, RejectReason.CODE_WRONG) else Rejected
-    error = kind(reason, message or _MESSAGES.get(reason))
+    error = Rejected(reason, message or _MESSAGES.get(reason))
+    if reason in (RejectReason.CREDENTIALS_WRONG, RejectReason.CODE_WRONG):
+        error.retry = Retry.AGAIN  # may be typed again in the same sign-in; other bad evidence ends it
     error.hint = _STEPS.get(reason, error.hint)
     return error

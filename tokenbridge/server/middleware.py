@@ -9,7 +9,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tokenbridge import log
-from tokenbridge.errors import BadRequest, TokenbridgeError
+from tokenbridge.errors import BadRequest, BodyTooLarge, TokenbridgeError
 from tokenbridge.server import problems
 
 MAX_BODY: Final = 16 * 1024
@@ -62,7 +62,7 @@ async def _read(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises `BodyTooLarge`, or `BadRequest` when it does not arrive in time."""
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     if not declared.isdigit() or len(declared) > 9 or int(declared) > MAX_BODY:
-        raise problems.BodyTooLarge
+        raise BodyTooLarge
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -72,7 +72,7 @@ async def _read(scope: Scope, receive: Receive) -> bytes:
                     raise _ClientGone
                 body += message.get("body", b"")
                 if len(body) > MAX_BODY:
-                    raise problems.BodyTooLarge
+                    raise BodyTooLarge
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError as err:

@@ -12,8 +12,11 @@ from starlette.responses import JSONResponse
 from tokenbridge import log
 from tokenbridge.errors import (
     BadRequest,
+    BodyTooLarge,
     Cancelled,
+    NoSession,
     NotAllowedNow,
+    NotFound,
     OriginRefused,
     Rejected,
     RejectReason,
@@ -36,35 +39,10 @@ STATUS: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
     Undecided: HTTPStatus.SERVICE_UNAVAILABLE,
     Cancelled: HTTPStatus.CONFLICT,
     SetupError: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-
-
-class NoSession(RequestRefused):
-    """The bearer token is missing, unknown, ended or timed out."""
-
-    code = "no-session"
-    summary = "You are not signed in, or the session has ended."
-    next_step = "Sign in again."
-
-
-class NotFound(RequestRefused):
-    code = "not-found"
-    summary = "There is nothing at this address."
-    next_step = "Check the address against the API's description."
-
-
-class BodyTooLarge(RequestRefused):
-    code = "too-large"
-    summary = "The request is too large."
-    next_step = "Send at most 16 kilobytes."
-
-
-_OWN: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
     NoSession: HTTPStatus.UNAUTHORIZED,
     NotFound: HTTPStatus.NOT_FOUND,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
-
 
 _BLAND: Final = SetupError(
     "The server can't work at the moment.", next_step="Try again later, or tell the people who run it."
@@ -75,8 +53,7 @@ def status(error: TokenbridgeError) -> HTTPStatus:
     """The HTTP status of an error: the table's row of its nearest class."""
     if isinstance(error, Rejected) and error.reason is RejectReason.CHALLENGE_UNKNOWN:
         return HTTPStatus.NOT_FOUND
-    table = {**STATUS, **_OWN}
-    return next((table[kind] for kind in type(error).__mro__ if kind in table), HTTPStatus.INTERNAL_SERVER_ERROR)
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def answer(error: TokenbridgeError, request_id: str) -> JSONResponse:

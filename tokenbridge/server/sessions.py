@@ -6,9 +6,9 @@ import asyncio
 import json
 
 from tokenbridge import log
+from tokenbridge.errors import NoSession
 from tokenbridge.server import keys
 from tokenbridge.server.ledger import Clock
-from tokenbridge.server.problems import NoSession
 from tokenbridge.server.store import audit, sessions
 from tokenbridge.server.store.database import Database
 
