@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +12,16 @@ from tokenbridge.errors import SetupError
 from tokenbridge.server.operator.office import Office, opened
 from tokenbridge.server.store import audit as trail
 from tokenbridge.server.store.audit import Entry
+
+COLOURS: Final = {
+    "signed-in": "green",
+    "challenged": "yellow",
+    "refused": "red",
+    "denied": "red",
+    "too-many-attempts": "red",
+}
+TOLD: Final = ("detail", "name", "subject", "label", "client")
+"""Members of an entry's detail that are shown when there is no sentence."""
 
 
 @click.command()
@@ -57,11 +67,14 @@ def _verify(office: Office, *, as_json: bool) -> None:
 
 
 def _line(entry: Entry) -> str:
-    return f"{entry.seq:>6}  {entry.at[:19]}Z  {entry.event:<18}  {entry.account or '-':<12}  {_told(entry.detail)}"
+    colour = COLOURS.get(entry.event)
+    when = click.style(f"{entry.seq:>5}  {entry.at[:19].replace('T', ' ')}", dim=True)
+    event = click.style(f"{entry.event:<17}", fg=colour)
+    return f"{when}  {event} {entry.account or '-':<10} {_told(entry.detail)}".rstrip()
 
 
 def _told(detail: dict[str, Any]) -> str:
+    """The sentence of a decision, else what a person would ask first; everything is in `--json`."""
     if "sentence" in detail:
         return str(detail["sentence"])
-    shown = {key: value for key, value in detail.items() if key not in ("operator_uid", "rule")}
-    return ", ".join(f"{key} {value}" for key, value in shown.items())
+    return ", ".join(str(detail[key]) for key in TOLD if detail.get(key))
