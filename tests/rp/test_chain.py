@@ -20,6 +20,7 @@ from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import IssuerRule, RevocationMode, TrustAnchor, TrustStore
 from tokenbridge.rp.chain import find_chain
 from tokenbridge.rp.proof import Factor, Method
+from tokenbridge.wire import tlv
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NHS_POLICY = "1.2.826.0.1275.101.0.3.1.1"
@@ -222,6 +223,29 @@ def test_somebody_elses_certificate_does_not_help(pki: Any, verify: Verify) -> N
     mine, theirs = pki.token("p384", "ES384"), pki.token("bare")
     stolen = replace(mine, unverified_certificate=theirs.unverified_certificate)
     assert reason_of(verify, stolen) is RejectReason.KEY_MISMATCH
+
+
+def respelled(der: bytes, kind: str) -> bytes:
+    """The same certificate with its unsigned outside written otherwise."""
+    tbs, algorithm, signature = tlv.parse(tlv.parse_one(der).value)
+    if kind == "algorithm":
+        algorithm = tlv.Tlv(0x30, algorithm.value + b"\x05\x00")
+    if kind == "unused bits":
+        signature = tlv.Tlv(0x03, b"\x01" + signature.value[1:])
+    body = b"".join(part.encode() for part in (tbs, algorithm, signature))
+    if kind == "extra":
+        body += b"\x05\x00"
+    if kind == "length":
+        return b"\x30\x83" + len(body).to_bytes(3, "big") + body
+    return tlv.encode(0x30, body)
+
+
+def test_one_certificate_has_one_encoding(pki: Any, verify: Verify) -> None:
+    token = pki.token("bare")
+    assert respelled(pki.der("bare"), "none") == pki.der("bare")
+    for kind in ("algorithm", "unused bits", "extra", "length"):
+        changed = replace(token, unverified_certificate=respelled(pki.der("bare"), kind))
+        assert reason_of(verify, changed) is RejectReason.MALFORMED
 
 
 @pytest.mark.parametrize("size", [0, 1, 8193])
