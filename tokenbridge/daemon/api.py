@@ -214,7 +214,7 @@ async def _body(request: Request, known: set[str]) -> dict[str, Any]:
             raise BadRequest("The request is too large.")
     try:
         body = json.loads(raw or b"{}")
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise BadRequest("The request is not JSON.") from err
     if not isinstance(body, dict) or set(body) - known:
         raise BadRequest(f"The request may have these members: {', '.join(sorted(known))}.")

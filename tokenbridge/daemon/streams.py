@@ -30,11 +30,11 @@ class Streams:
     """The ceremonies and event streams that are under way."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Line]] = set()
 
     def respond(self, body: Body) -> StreamingResponse:
         """Run `body`; what it emits and, last, its result or error are the lines of the answer."""
-        lines: asyncio.Queue[Line | None] = asyncio.Queue(MAX_AHEAD)
+        lines: asyncio.Queue[Line] = asyncio.Queue(MAX_AHEAD)
         task = asyncio.create_task(_run(body, lines))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -49,28 +49,43 @@ class Streams:
             await asyncio.wait(tasks, timeout=2)
 
 
-async def _run(body: Body, lines: asyncio.Queue[Line | None]) -> None:
+async def _run(body: Body, lines: asyncio.Queue[Line]) -> Line:
+    """The last line. It does not go through the queue, which is full when nobody reads."""
     try:
-        last: Line = {"event": "done", **await body(lines.put)}
+        return {"event": "done", **await body(lines.put)}
     except Cancelled as err:
-        last = {"event": "error", "error": err.as_dict()}
+        return _error(err)
     except TokenbridgeError as err:
         _log.info("%s: %s", err.code, err.detail or err.message)
-        last = {"event": "error", "error": err.as_dict()}
+        return _error(err)
     except asyncio.CancelledError:
-        last = {"event": "error", "error": Cancelled("shutdown").as_dict()}
+        return _error(Cancelled("shutdown"))
     except Exception as err:  # noqa: BLE001  the dispatcher: a defect in one ceremony must not end the bridge
         _log.exception("ceremony failed")
-        last = {"event": "error", "error": TokenbridgeError(detail=repr(err)).as_dict()}
-    if not lines.full():
-        lines.put_nowait(last)
-    if not lines.full():
-        lines.put_nowait(None)
+        return _error(TokenbridgeError(detail=repr(err)))
 
 
-async def _lines(lines: asyncio.Queue[Line | None], task: asyncio.Task[None]) -> AsyncIterator[bytes]:
+def _error(err: TokenbridgeError) -> Line:
+    return {"event": "error", "error": err.as_dict()}
+
+
+async def _lines(lines: asyncio.Queue[Line], task: asyncio.Task[Line]) -> AsyncIterator[bytes]:
+    getting = asyncio.ensure_future(lines.get())
     try:
-        while (line := await lines.get()) is not None:
-            yield json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        while True:
+            await asyncio.wait({getting, task}, return_when=asyncio.FIRST_COMPLETED)
+            if not getting.done():
+                break
+            yield _encode(getting.result())
+            getting = asyncio.ensure_future(lines.get())
+        getting.cancel()
+        while not lines.empty():
+            yield _encode(lines.get_nowait())
+        yield _encode(task.result())
     finally:
+        getting.cancel()
         task.cancel()
+
+
+def _encode(line: Line) -> bytes:
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
