@@ -89,8 +89,10 @@ class QuietServer(uvicorn.Server):
             os.close(self._ready_fd)
         await self._stopping.wait()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  uvicorn's signature
+        # Not uvicorn's own: it raises the signal again at the end, which would be before the rest has been tidied up.
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
         self._loop.call_soon_threadsafe(self._stopping.set)
 
 
@@ -168,8 +170,10 @@ def _listener(directory: Path) -> Iterator[socket.socket]:
         finally:
             os.umask(previous)
         own.listen(BACKLOG)
-        yield own
-    path.unlink(missing_ok=True)
+        try:
+            yield own
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def main() -> None:
