@@ -97,11 +97,10 @@ def test_a_bridge_without_pcsc_answers_and_its_files_are_private(place: Path, br
 
 
 def test_there_is_one_bridge_per_user(bridge: Bridge) -> None:
-    second = subprocess.run(
-        [sys.executable, "-m", "tokenbridge", "daemon", "run"], capture_output=True, text=True, timeout=SECONDS
-    )
+    second = command("daemon", "run")
+    _, told = second.communicate(timeout=SECONDS)
     assert second.returncode == 7
-    assert "running already" in second.stderr
+    assert "running already" in told
     assert bridge.client.get("/v1/status")["pid"] == bridge.process.pid
 
 
@@ -204,7 +203,8 @@ def test_a_socket_that_systemd_passed_is_used_and_left_alone(tmp_path: Path) -> 
     """In a process of its own: descriptor 3 is the agreed one."""
     path = tmp_path / "passed.sock"
     code = (
-        "import os, sys; os.dup2(int(sys.argv[2]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); os.environ['LISTEN_FDS'] = '1'\n"
+        "import os, sys; os.dup2(int(sys.argv[2]), 3)\n"
+        "os.environ['LISTEN_PID'] = str(os.getpid()); os.environ['LISTEN_FDS'] = '1'\n"
         "from pathlib import Path; from tokenbridge.daemon import app\n"
         "with app._listener(Path(sys.argv[1])) as listener: print(listener.getsockname())\n"
     )
