@@ -86,10 +86,25 @@ def test_validity_is_inclusive_at_both_ends(pki: Any, verify: Verify) -> None:
     assert reason_of(verify, token, now=end + second) is RejectReason.CERTIFICATE_EXPIRED
 
 
-def test_an_expired_anchor_vouches_for_nobody(pki: Any, verify: Verify) -> None:
-    from_root = pki.trust("root", UNCHECKED, "sub")
-    late = datetime(2041, 1, 1, tzinfo=UTC)
-    assert reason_of(verify, pki.token("crl"), trust=from_root, now=late) is RejectReason.CERTIFICATE_EXPIRED
+def test_an_expired_anchor_vouches_for_nobody(pki: Any) -> None:
+    name = x509.load_der_x509_certificate(pki.der("sub")).subject
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "outlives its issuer")]))
+        .issuer_name(name)
+        .public_key(pki.keys["p256"].public_key())
+        .serial_number(79)
+        .not_valid_before(NOW)
+        .not_valid_after(datetime(2050, 1, 1, tzinfo=UTC))
+        .sign(pki.keys["sub"], hashes.SHA256())
+    )
+    certificate = Certificate.parse(signed.public_bytes(serialization.Encoding.DER))
+    end = datetime(2040, 1, 1, tzinfo=UTC)
+    for trust in (pki.trust("sub", UNCHECKED), pki.trust("root", UNCHECKED, "sub")):
+        assert find_chain(certificate, trust, now=end).anchor.name == trust.anchors[0].name
+        with pytest.raises(Rejected) as caught:
+            find_chain(certificate, trust, now=end + timedelta(seconds=1))
+        assert caught.value.reason is RejectReason.CERTIFICATE_EXPIRED
 
 
 def test_the_path_may_end_at_the_root_or_at_an_intermediate(pki: Any, verify: Verify) -> None:
