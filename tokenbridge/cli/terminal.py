@@ -80,6 +80,8 @@ def read_fd(descriptor: int) -> bytearray:
             typed += byte
     except OSError as err:
         raise SetupError(f"Nothing can be read from descriptor {descriptor}: {err.strerror}.") from err
+    if typed.endswith(b"\r"):
+        del typed[-1]
     return typed
 
 
