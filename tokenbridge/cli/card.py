@@ -34,11 +34,13 @@ def card() -> None:
 @json_option
 def list_cards(as_json: bool) -> None:
     """Every card that is inserted, with its holder and the PIN tries left."""
-    cards = _bridge().get("/v1/cards")["cards"]
+    answer = _bridge().get("/v1/cards")
+    cards = answer["cards"]
     if as_json:
-        click.echo(json.dumps({"cards": cards}))
+        click.echo(json.dumps(answer))
     elif not cards:
-        click.echo("No card is inserted.")
+        click.echo(answer["absence"]["message"])
+        click.echo(f"  → {answer['absence']['next_step']}")
     for found in () if as_json else cards:
         click.echo(_line(found))
 

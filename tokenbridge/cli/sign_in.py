@@ -81,6 +81,8 @@ def _say_step(line: Mapping[str, Any], answers: Answers) -> None:
     match line["step"]:
         case "waiting-for-card":
             terminal.note(click.style(f"{line['rp']} ({line['origin']}): insert your card.", dim=True))
+            if "problem" in line:
+                terminal.note(click.style(f"{line['problem']['message']} {line['problem']['next_step']}", fg="yellow"))
         case "card-removed":
             terminal.note(click.style("The card was taken out.", fg="yellow"))
         case "try-again" if answers.somebody_is_there():

@@ -118,7 +118,8 @@ class Handlers:
     async def cards(self, _: Request) -> Response:
         """Every card, looked at as briefly as possible."""
         present = list(self._devices.picture.cards.values())
-        return JSONResponse({"cards": await asyncio.gather(*map(self._brief, present))})
+        absence = None if present else self._devices.absence().as_dict()
+        return JSONResponse({"cards": await asyncio.gather(*map(self._brief, present)), "absence": absence})
 
     async def card(self, request: Request) -> Response:
         """Everything that one card shows without a PIN."""

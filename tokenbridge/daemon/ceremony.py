@@ -11,6 +11,7 @@ something withdrawn, changes nothing.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from tokenbridge.card.base import CardSnapshot
 from tokenbridge.daemon.site import Offer, Verdict
@@ -64,6 +65,9 @@ from tokenbridge.errors import Cancelled, DeviceRemoved, NoDevice, PinBlocked, T
 from tokenbridge.interaction import Option, PinRequest
 
 # --- transitions -----------------------------------------------------------------------------------------------
+
+
+MAX_REMOVALS: Final = 5
 
 
 def start(wish: Wish) -> Step:
@@ -154,7 +158,14 @@ def _nothing_fits(state: Looking, errors: tuple[TokenbridgeError, ...]) -> Step:
         if not isinstance(error, DeviceRemoved | NoDevice):
             return Finished(error=error), ()
     told = tuple(Tell(step="card-removed", facts=error.as_dict()) for error in errors)
-    following, effects = _opened(state.wish, state.offer)
+    return _wait_again(state, told)
+
+
+def _wait_again(state: Looking | Choosing | Confirming | Asking, told: tuple[Effect, ...]) -> Step:
+    removals = state.wish.removals + 1
+    if removals > MAX_REMOVALS:
+        return Finished(error=DeviceRemoved("The card keeps leaving the reader. Check how it sits.")), told
+    following, effects = _opened(replace(state.wish, removals=removals), state.offer)
     return following, (*told, *effects)
 
 
@@ -219,8 +230,7 @@ def _card_gone(state: State, reader: str) -> Step:
             pass
         case _:
             return state, ()
-    following, effects = _opened(state.wish, state.offer)
-    return following, (Withdraw(), Tell(step="card-removed", facts={"reader": reader}), *effects)
+    return _wait_again(state, (Withdraw(), Tell(step="card-removed", facts={"reader": reader})))
 
 
 def _decided(state: Sending | Proving, verdict: Verdict) -> Step:

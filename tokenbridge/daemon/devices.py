@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from tokenbridge.daemon.settings import Settings
-from tokenbridge.errors import DeviceBusy, DeviceRemoved, NoDevice, TimedOut
+from tokenbridge.errors import AccessDenied, DeviceBusy, DeviceError, DeviceRemoved, NoDevice, ServiceGone, TimedOut
 from tokenbridge.transport import pinpad
 from tokenbridge.transport.base import DeviceEvent, EventKind, Trace
 from tokenbridge.transport.holders import holders
@@ -56,12 +56,22 @@ class Devices:
     def sink(self, event: DeviceEvent) -> None:
         self._loop.call_soon_threadsafe(self._apply, event)
 
+    def absence(self) -> DeviceError:
+        """Why there is no card: none inserted, or PC/SC can't be used at all."""
+        match self.picture.service:
+            case "up":
+                return NoDevice()
+            case AccessDenied.code:
+                return AccessDenied()
+            case _:
+                return ServiceGone()
+
     def card(self, reader: str) -> Card:
-        """Raises `NoDevice` when `reader` is empty."""
+        """Raises what `absence` says when `reader` is empty."""
         try:
             return self.picture.cards[reader]
         except KeyError:
-            raise NoDevice() from None
+            raise self.absence() from None
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[asyncio.Queue[DeviceEvent]]:

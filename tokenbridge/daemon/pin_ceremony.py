@@ -11,17 +11,17 @@ from tokenbridge.card.base import PinReference
 from tokenbridge.card.pin import PinStatus
 from tokenbridge.daemon.devices import Card, Devices
 from tokenbridge.daemon.prompts import StreamInteraction
-from tokenbridge.errors import DeviceError, NoDevice, NotAllowedNow, PinBlocked, PinUnfit
+from tokenbridge.errors import DeviceError, NotAllowedNow, PinBlocked, PinUnfit
 from tokenbridge.interaction import PinRequest, Secret
 
 
 def only_card(devices: Devices, reader: str) -> Card:
-    """The card in `reader`, or the only card there is. Raises `NoDevice`, and `DeviceError` for more."""
+    """The card in `reader`, or the only card there is. Raises `DeviceError` for none, or for more."""
     cards = devices.picture.cards
     if reader:
         return devices.card(reader)
     if not cards:
-        raise NoDevice()
+        raise devices.absence()
     if len(cards) > 1:
         raise DeviceError(
             f"There are {len(cards)} cards.", next_step=f"Name the reader with --reader: {', '.join(cards)}."

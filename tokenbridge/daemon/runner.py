@@ -24,6 +24,7 @@ from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.daemon.site import Offer, Site, Verdict
 from tokenbridge.daemon.steps import Candidate, Effect, Event, Finished, State, Wish
 from tokenbridge.errors import (
+    AccessDenied,
     NoDevice,
     NoUsableCertificate,
     PinBlocked,
@@ -175,15 +176,24 @@ class SignIn:
 
     async def _wait_for_card(self, offer: Offer) -> Event:
         if not self._readers():
-            await self._interaction.progress("waiting-for-card", rp=offer.name, origin=offer.origin)
+            await self._say_waiting(offer)
         try:
             async with asyncio.timeout(self._wait_seconds), self._devices.events() as events:
                 while not (readers := self._readers()):
                     await events.get()
         except TimeoutError:
-            raise NoDevice("No card was inserted in time.") from None
+            absence = self._devices.absence()
+            raise NoDevice("No card was inserted in time.") if isinstance(absence, NoDevice) else absence from None
         left = (offer.expires_at - datetime.now(UTC)).total_seconds()
         return steps.CardThere(readers=readers, fresh=left > FRESH_SECONDS)
+
+    async def _say_waiting(self, offer: Offer) -> None:
+        """pcscd may still come up, so that is waited for too; a refusal is final."""
+        absence = self._devices.absence()
+        if isinstance(absence, AccessDenied):
+            raise absence
+        why = {} if isinstance(absence, NoDevice) else {"problem": absence.as_dict()}
+        await self._interaction.progress("waiting-for-card", rp=offer.name, origin=offer.origin, **why)
 
     def _readers(self) -> tuple[str, ...]:
         return tuple(r for r in self._devices.picture.cards if self._wish.reader in ("", r))

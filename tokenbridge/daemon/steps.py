@@ -24,6 +24,8 @@ class Wish:
     program: str
     reader: str = ""
     username: str = ""
+    removals: int = 0
+    """How often the card has left so far: a loose contact must not keep a ceremony going for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,7 @@ class PrivatePcscd:
     def _launch(self, program: str) -> None:
         script, unshare = _mount_script(self.directory / "run")
         arguments = ["-f", "-c", str(self.directory / "conf"), *(["-a", "-d"] if self.apdu_log else [])]
+        arguments += _without_polkit(program)
         command = [*unshare, "sh", "-c", script, "sh", str(self.directory / "run"), program, *arguments]
         with contextlib.ExitStack() as stack:
             output = stack.enter_context((self.apdu_log or self.directory / "pcscd.log").open("ab"))
@@ -159,6 +160,13 @@ def _program(name: str) -> str:
     if found is None:
         raise SetupError(f"{name} is not installed.", next_step="sudo apt-get install pcscd vsmartcard-vpcd")
     return found
+
+
+def _without_polkit(program: str) -> list[str]:
+    """Newer daemons ask polkit about each client; ours is private to its directory, and polkit may not even run."""
+    option = "--disable-polkit"
+    shown = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    return [option] if option in shown.stdout + shown.stderr else []
 
 
 def _driver() -> Path:

@@ -1,0 +1,37 @@
+"""A loose contact: the ceremony waits for the card again, but not for ever."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tokenbridge.daemon import ceremony, steps
+from tokenbridge.daemon.site import Offer
+from tokenbridge.daemon.steps import CardThere, Finished, Looked, Looking, Opened, Tell, Waiting, Wish
+from tokenbridge.errors import DeviceRemoved
+
+OFFER = Offer(
+    transaction="t",
+    name="Test Hospital",
+    origin="https://localhost",
+    nonce="n" * 44,
+    expires_at=datetime(2030, 1, 1, tzinfo=UTC),
+    issuers=(),
+    algorithms=("ES256",),
+    takes_card=True,
+)
+
+
+def test_a_card_that_keeps_leaving_ends_the_ceremony() -> None:
+    state, _ = ceremony.start(Wish(origin="https://localhost", program="test"))
+    state, _ = ceremony.step(state, Opened(offer=OFFER))
+    for _ in range(ceremony.MAX_REMOVALS):
+        state, _ = ceremony.step(state, CardThere(readers=("r",), fresh=True))
+        assert isinstance(state, Looking)
+        state, effects = ceremony.step(state, Looked(candidates=(), errors=(DeviceRemoved(),)))
+        assert isinstance(state, Waiting)
+        assert isinstance(effects[0], Tell)
+        assert isinstance(effects[-1], steps.WaitForCard)
+    state, _ = ceremony.step(state, CardThere(readers=("r",), fresh=True))
+    state, _ = ceremony.step(state, Looked(candidates=(), errors=(DeviceRemoved(),)))
+    assert isinstance(state, Finished)
+    assert isinstance(state.error, DeviceRemoved)
