@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.rp.certificate import Certificate
-from tokenbridge.rp.names import escape, rfc4514
 from tokenbridge.rp.subject import (
     Identifier,
     IdentifierKind,
@@ -24,6 +23,7 @@ from tokenbridge.rp.subject import (
     identifiers,
     issuer_serial,
 )
+from tokenbridge.wire.names import escape, rfc4514
 
 K = IdentifierKind
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

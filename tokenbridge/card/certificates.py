@@ -12,6 +12,7 @@ from asn1crypto import x509
 from tokenbridge.card.base import CardCertificate, CertificateFacts, Fitness, KeyKind, Slot
 from tokenbridge.errors import BadCardData
 from tokenbridge.wire import tlv
+from tokenbridge.wire.names import rfc4514
 
 MAX_CERTIFICATE: Final = 16384
 TAG_OBJECT: Final = 0x53
@@ -75,9 +76,9 @@ def _facts(der: bytes) -> CertificateFacts:
     usage = certificate.key_usage_value
     purposes = certificate.extended_key_usage_value
     return CertificateFacts(
-        subject=certificate.subject.human_friendly,
+        subject=rfc4514(certificate.subject),
         common_name=_last(subject.get("common_name", "")),
-        issuer=certificate.issuer.human_friendly,
+        issuer=rfc4514(certificate.issuer),
         issuer_der=certificate.issuer.dump(),
         serial=certificate.serial_number,
         not_before=certificate.not_valid_before,

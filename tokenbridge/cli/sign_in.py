@@ -107,5 +107,7 @@ def describe(outcome: Mapping[str, Any]) -> str:
     else:
         lines.append(click.style("✗ Not signed in", fg="red", bold=True))
     lines.append(f"  {outcome['sentence']}")
-    lines += [click.style(f"    · {reason['text']}", dim=True) for reason in outcome.get("reasons", ())]
+    said = outcome["sentence"].lower()
+    more = [reason["text"] for reason in outcome.get("reasons", ()) if reason["text"].rstrip(".").lower() not in said]
+    lines += [click.style(f"    · {text}", dim=True) for text in more]
     return "\n".join(lines)

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from tokenbridge.errors import Rejected, RejectReason
-from tokenbridge.rp.names import rfc4514
 from tokenbridge.wire import tlv
+from tokenbridge.wire.names import rfc4514
 
 MAX_CERTIFICATE_BYTES: Final = 8192
 MAX_URLS: Final = 4

@@ -151,7 +151,12 @@ def _meets(rule: Rule, grade: Grade) -> bool:
 def _allow(rule: Rule, assurance: Assurance, context: Context, doubts: tuple[Reason, ...]) -> Decision:
     told = describe(assurance)
     text = f"Signed in at {assurance.aal.name}: {told}"
-    reasons = [Reason(code=ReasonCode.SATISFIED, text=f"{text}; rule {rule.name!r} requires {_demand(rule)}.")]
+    reasons = [
+        Reason(
+            code=ReasonCode.SATISFIED,
+            text=f"Rule {rule.name!r} requires {_demand(rule)}; {assurance.aal.name} was proved.",
+        )
+    ]
     if FALLBACK_METHODS.intersection(assurance.methods):
         return Decision(outcome=Outcome.ALLOW, reasons=(*reasons, *doubts), sentence=f"{text}.", rule=rule.name)
     suppressed = tuple(method for method in Method if method in FALLBACK_METHODS & (context.enrolled or frozenset()))

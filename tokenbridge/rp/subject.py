@@ -12,7 +12,7 @@ from enum import StrEnum, unique
 from typing import Any, Final
 
 from tokenbridge.rp.certificate import Certificate, parsing
-from tokenbridge.rp.names import rdns
+from tokenbridge.wire.names import rdns
 
 UPN: Final = "1.3.6.1.4.1.311.20.2.3"
 COMMON_NAME: Final = "2.5.4.3"
