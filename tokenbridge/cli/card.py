@@ -33,7 +33,13 @@ def card() -> None:
 @card.command("list")
 @json_option
 def list_cards(as_json: bool) -> None:
-    """Every card that is inserted, with its holder and the PIN tries left."""
+    """Every card that is inserted, with its holder and the PIN tries left.
+
+    \b
+    Examples:
+      tokenbridge card list
+      tokenbridge card list --json | jq .cards[].holder
+    """
     answer = _bridge().get("/v1/cards")
     cards = answer["cards"]
     if as_json:
@@ -49,7 +55,13 @@ def list_cards(as_json: bool) -> None:
 @reader_option
 @json_option
 def info(reader: str, as_json: bool) -> None:
-    """Everything that a card shows without its PIN."""
+    """Everything that a card shows without its PIN.
+
+    \b
+    Examples:
+      tokenbridge card info
+      tokenbridge card info --reader "Reader 00 00" --json
+    """
     found = _bridge().get("/v1/card", reader=reader)
     if as_json:
         click.echo(json.dumps(found))
@@ -72,7 +84,13 @@ def info(reader: str, as_json: bool) -> None:
 @click.option("--pem", is_flag=True, help="Print the certificates themselves.")
 @json_option
 def certs(reader: str, slot: str, pem: bool, as_json: bool) -> None:
-    """The certificates on a card, and whether each can be used to sign in."""
+    """The certificates on a card, and whether each can be used to sign in.
+
+    \b
+    Examples:
+      tokenbridge card certs
+      tokenbridge card certs --slot 9A --pem > card.pem
+    """
     found = _bridge().get("/v1/card", reader=reader)["certificates"]
     chosen = [certificate for certificate in found if slot.upper() in ("", certificate["slot"])]
     if as_json:
@@ -88,7 +106,13 @@ def certs(reader: str, slot: str, pem: bool, as_json: bool) -> None:
 
 @card.group()
 def pin() -> None:
-    """Change the PIN, or unblock it with the PUK."""
+    """Change the PIN, or unblock it with the PUK.
+
+    \b
+    Examples:
+      tokenbridge card pin change
+      tokenbridge card pin unblock
+    """
 
 
 @pin.command()
@@ -115,7 +139,13 @@ def change(reader: str, prompt: str, pin_fd: int | None, new_pin_fd: int | None,
 @click.option("--new-pin-fd", type=int, help="Read the new PIN from this file descriptor.")
 @json_option
 def unblock(reader: str, puk_fd: int | None, new_pin_fd: int | None, as_json: bool) -> None:
-    """Set a new PIN with the PUK when the old one is blocked or forgotten."""
+    """Set a new PIN with the PUK when the old one is blocked or forgotten. A wrong PUK costs one of its tries.
+
+    \b
+    Examples:
+      tokenbridge card pin unblock
+      tokenbridge card pin unblock --puk-fd 3 --new-pin-fd 4  3< puk.txt 4< new.txt
+    """
     result = _conduct("/v1/pin/unblock", {"puk": puk_fd, "new-pin": new_pin_fd}, reader, "terminal")
     click.echo(json.dumps(result) if as_json else click.style("✓ The PIN is unblocked and set.", fg="green"))
 

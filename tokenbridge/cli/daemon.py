@@ -30,7 +30,13 @@ def daemon() -> None:
 @daemon.command()
 @click.option("--ready-fd", type=int, hidden=True, help="Write a line here when listening.")
 def run(ready_fd: int | None) -> None:
-    """Run the bridge in the foreground until SIGTERM or Ctrl-C. Logs to standard error."""
+    """Run the bridge in the foreground until SIGTERM or Ctrl-C. Logs to standard error.
+
+    \b
+    Examples:
+      tokenbridge daemon run
+      TOKENBRIDGE_LOG_LEVEL=debug tokenbridge daemon run
+    """
     from tokenbridge.daemon import app
 
     app.run(ready_fd=ready_fd)
@@ -39,7 +45,12 @@ def run(ready_fd: int | None) -> None:
 @daemon.command()
 @click.option("--json", "as_json", is_flag=True)
 def stop(as_json: bool) -> None:
-    """Stop the bridge. Does nothing if it is not running."""
+    """Stop the bridge. Does nothing if it is not running.
+
+    \b
+    Examples:
+      tokenbridge daemon stop
+    """
     from tokenbridge.daemon import client
     from tokenbridge.errors import DaemonUnavailable
 
@@ -54,7 +65,13 @@ def stop(as_json: bool) -> None:
 @daemon.command("status")
 @click.option("--json", "as_json", is_flag=True)
 def daemon_status(as_json: bool) -> int:
-    """Whether the bridge runs; never starts it. Exit code 7 if it does not."""
+    """Whether the bridge runs; never starts it. Exit code 7 if it does not.
+
+    \b
+    Examples:
+      tokenbridge daemon status
+      tokenbridge daemon status --json | jq .pid
+    """
     return _status(start=False, as_json=as_json)
 
 
@@ -62,7 +79,13 @@ def daemon_status(as_json: bool) -> int:
 @click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
 def logs(lines: int, follow: bool) -> None:
-    """What the bridge logged (when systemd runs it: `journalctl --user -u tokenbridge`)."""
+    """What the bridge logged (when systemd runs it: `journalctl --user -u tokenbridge`).
+
+    \b
+    Examples:
+      tokenbridge daemon logs
+      tokenbridge daemon logs --lines 200 --follow
+    """
     from collections import deque
 
     from tokenbridge.daemon import paths
