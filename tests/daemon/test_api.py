@@ -21,7 +21,7 @@ from tokenbridge.daemon.streams import MAX_AHEAD, Streams
 from tokenbridge.errors import TokenbridgeError, tree
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rp.webeid import Token, verify_signature
-from tokenbridge.transport.base import DeviceEvent, EventKind
+from tokenbridge.transport.base import EventKind
 
 from .asgi import Call, call
 from .conftest import NONCE, ORIGIN, OTHER_READER, READER, run
@@ -80,10 +80,10 @@ class Api:
 
     async def insert(self, cards: Bench, reader: str = READER) -> None:
         async with self.station.devices.events() as events:
-            self.station.devices.sink(DeviceEvent(kind=EventKind.READER_ADDED, at=0.0, reader=reader))
+            self.station.happens(EventKind.READER_ADDED, reader)
             self.station.insert(cards.card(), reader)
-            await events.get()
-            await events.get()
+            while (await events.get()).kind is not EventKind.CARD_INSERTED:
+                pass
 
     async def lead(self, stream: Call, answers: Mapping[str, bytes]) -> list[dict[str, Any]]:
         """All lines of `stream`, its questions answered."""
@@ -222,7 +222,7 @@ def test_status_and_cards(cards: Bench) -> None:
         api = Api()
         status, answer = await api.call("GET", "/v1/status")
         assert status == 200
-        assert (answer["pcsc"], answer["readers"]) == ("down", [])
+        assert (answer["pcsc"], answer["readers"]) == ("up", [])
         await api.insert(cards)
         _, answer = await api.call("GET", "/v1/status")
         (reader,) = answer["readers"]
@@ -254,6 +254,20 @@ def test_a_card_that_is_not_there_or_not_the_only_one(cards: Bench) -> None:
     run(work())
 
 
+def test_why_there_is_no_card() -> None:
+    async def work() -> None:
+        api = Api()
+        _, answer = await api.call("GET", "/v1/cards")
+        assert (answer["cards"], answer["absence"]["code"]) == ([], "no-device")
+        api.station.happens(EventKind.SERVICE_DOWN)
+        _, answer = await api.call("GET", "/v1/cards")
+        assert answer["absence"]["code"] == "pcsc-service-gone"
+        _, answer = await api.call("GET", "/v1/card")
+        assert answer["error"]["code"] == "pcsc-service-gone"
+
+    run(work())
+
+
 def test_a_card_that_is_of_no_use_does_not_hide_the_others(cards: Bench) -> None:
     async def work() -> None:
         api = Api()
@@ -276,7 +290,8 @@ def test_events_until_the_client_hangs_up(cards: Bench) -> None:
         stream = Call(api.app, "GET", "/v1/events")
         assert await stream.status() == 200
         lines = stream.lines()
-        assert (await anext(lines))["event"] == "now"
+        now = await anext(lines)
+        assert (now["event"], now["pcsc"]) == ("now", "up")
         await api.insert(cards)
         assert await anext(lines) == {"event": "reader-added", "reader": READER}
         inserted = await anext(lines)

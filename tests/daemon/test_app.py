@@ -93,7 +93,7 @@ def test_a_bridge_without_pcsc_answers_and_its_files_are_private(place: Path, br
     assert mode(place / "state") == 0o700
     with pytest.raises(RemoteError) as caught:
         bridge.client.get("/v1/card")
-    assert caught.value.remote_code == "no-device"
+    assert caught.value.remote_code == "pcsc-service-gone"
 
 
 def test_there_is_one_bridge_per_user(bridge: Bridge) -> None:
@@ -266,6 +266,6 @@ def test_another_user_is_hung_up_on(tmp_path: Path, mocker: MockerFixture, same_
     answer = run(work())
     if same_user:
         assert b"200 OK" in answer
-        assert json.loads(answer.partition(b"\r\n\r\n")[2])["pcsc"] == "down"
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["pcsc"] == "up"
     else:
         assert answer == b""

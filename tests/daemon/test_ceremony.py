@@ -350,10 +350,24 @@ def test_what_is_signed_is_remembered_and_sent() -> None:
 @pytest.mark.parametrize("state", ["choosing", "confirming", "asking"])
 def test_a_card_that_leaves_while_the_person_is_asked_withdraws_the_question(state: str) -> None:
     following, effects = step(state, "card-gone")
-    assert following == Waiting(wish=WISH, offer=OFFER)
+    assert following == Waiting(wish=replace(WISH, removals=1), offer=OFFER)
     assert effects[0] == Withdraw()
     assert isinstance(effects[1], Tell)
     assert effects[-1] == WaitForCard(offer=OFFER)
+
+
+@pytest.mark.parametrize("state", ["looking", "choosing", "confirming", "asking"])
+def test_a_loose_contact_ends_it(state: str) -> None:
+    leaves: Event = Looked(candidates=(), errors=(DeviceRemoved(),)) if state == "looking" else CardGone(reader=READER)
+    for removals in range(ceremony.MAX_REMOVALS + 1):
+        before = replace(STATES[state], wish=replace(WISH, removals=removals))
+        following, effects = ceremony.step(before, leaves)
+        if removals < ceremony.MAX_REMOVALS:
+            assert following == Waiting(wish=replace(WISH, removals=removals + 1), offer=OFFER)
+        else:
+            assert isinstance(following, Finished)
+            assert isinstance(following.error, DeviceRemoved)
+            assert (Withdraw() in effects) is (state != "looking")
 
 
 def test_a_pin_typed_after_the_card_left_is_not_used() -> None:

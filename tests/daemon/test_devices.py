@@ -14,7 +14,16 @@ from tests.card.conftest import Bench
 from tokenbridge.daemon import devices
 from tokenbridge.daemon.devices import MAX_BACKLOG, Devices
 from tokenbridge.daemon.settings import Settings
-from tokenbridge.errors import Cancelled, DeviceBusy, DeviceRemoved, NoDevice, TimedOut
+from tokenbridge.errors import (
+    AccessDenied,
+    Cancelled,
+    DeviceBusy,
+    DeviceError,
+    DeviceRemoved,
+    NoDevice,
+    ServiceGone,
+    TimedOut,
+)
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.transport.base import DeviceEvent, EventKind
 from tokenbridge.transport.trace import log_traffic
@@ -49,7 +58,6 @@ def test_picture(mocker: MockerFixture, cards: Bench) -> None:
         station = make_station(mocker)
         found = station.devices
         async with found.events() as events:
-            assert found.picture.service == "down"
             for happened in (
                 event(EventKind.SERVICE_UP),
                 event(EventKind.READER_ADDED, READER),
@@ -114,6 +122,23 @@ def test_a_listener_that_falls_behind_loses_the_oldest() -> None:
             assert slow.get_nowait().reader == "5"
         found._apply(event(EventKind.READER_ADDED, "after"))
         assert slow.qsize() == MAX_BACKLOG - 1
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"), [("", ServiceGone), ("access-denied", AccessDenied), ("link-failed", ServiceGone)]
+)
+def test_a_service_that_cannot_be_used_is_why_there_is_no_card(reason: str, kind: type[DeviceError]) -> None:
+    async def work() -> None:
+        found = Devices(asyncio.get_running_loop(), Settings(), log_traffic)
+        found.sink(event(EventKind.SERVICE_DOWN, reason=reason))
+        await found.settled.wait()
+        with pytest.raises(kind):
+            found.card(READER)
+        found._apply(event(EventKind.SERVICE_UP))
+        with pytest.raises(NoDevice):
+            found.card(READER)
 
     run(work())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -51,7 +52,8 @@ class Counter:
         if self.given is not None:
             async with self.station.devices.events() as events:
                 self.station.insert(self.given)
-                await events.get()
+                while not self.station.devices.picture.cards:
+                    await events.get()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -191,12 +193,14 @@ def test_a_global_pin_is_not_unblocked_here(cards: Bench) -> None:
 def test_which_card(cards: Bench) -> None:
     async def work() -> None:
         async with Counter(None) as counter:
+            await asyncio.to_thread(lambda: None)  # the service is up by then
             with pytest.raises(NoDevice):
                 await counter.change()
         async with Counter(cards.card(), pin=[PIN], new_pin=[NEW]) as counter:
             async with counter.station.devices.events() as events:
                 counter.station.insert(cards.card(), OTHER_READER)
-                await events.get()
+                while OTHER_READER not in counter.station.devices.picture.cards:
+                    await events.get()
             with pytest.raises(DeviceError) as caught:
                 await counter.change()
             assert OTHER_READER in caught.value.hint

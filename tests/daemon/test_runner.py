@@ -14,6 +14,7 @@ from pytest_mock import MockerFixture
 from tests.card.conftest import Bench, DirectLink
 from tokenbridge.daemon import devices
 from tokenbridge.errors import (
+    AccessDenied,
     BadCardData,
     Cancelled,
     CardUnsupported,
@@ -26,11 +27,13 @@ from tokenbridge.errors import (
     PinWrong,
     RelyingPartyUnavailable,
     RemoteError,
+    ServiceGone,
     TokenbridgeError,
 )
 from tokenbridge.rig.piv_crypto import Algorithm
 from tokenbridge.rig.piv_objects import Discovery, PinRef
 from tokenbridge.rig.pki import RigPki, Variant
+from tokenbridge.transport.base import EventKind
 from tokenbridge.wire.apdu import INS
 
 from .conftest import ALLOW, CHALLENGE, DENY, OTHER_READER, PASSWORD_WISH, READER, UNANSWERABLE, WISH, run
@@ -104,6 +107,40 @@ def test_no_card_comes_in_time() -> None:
     async def work() -> None:
         desk = Desk(Person())
         await fails(desk, NoDevice, wait_seconds=0.01)
+        assert desk.site.cancelled == ["t1"]
+
+    run(work())
+
+
+def test_a_service_that_is_down_is_told_of_and_waited_for(cards: Bench) -> None:
+    async def work() -> None:
+        desk = Desk(Person(pin=[PIN]))
+        desk.station.happens(EventKind.SERVICE_DOWN)
+        signing_in = desk.start()
+        line = await desk.person.hears(step="waiting-for-card")
+        assert line["problem"]["code"] == "pcsc-service-gone"
+        desk.station.happens(EventKind.SERVICE_UP)
+        desk.station.insert(cards.card())
+        assert await signing_in == ALLOW
+
+    run(work())
+
+
+def test_a_service_that_stays_down_is_the_answer() -> None:
+    async def work() -> None:
+        desk = Desk(Person())
+        desk.station.happens(EventKind.SERVICE_DOWN)
+        await fails(desk, ServiceGone, wait_seconds=0.01)
+
+    run(work())
+
+
+def test_a_service_that_refuses_is_not_waited_for() -> None:
+    async def work() -> None:
+        desk = Desk(Person())
+        desk.station.happens(EventKind.SERVICE_DOWN, reason="access-denied")
+        await fails(desk, AccessDenied)
+        assert desk.person.lines == []
         assert desk.site.cancelled == ["t1"]
 
     run(work())

@@ -43,6 +43,7 @@ class Workstation:
         self.shape: Shape = lambda link: None
         """What a test does to each link that is opened."""
         Workstation.newest = self
+        self.happens(EventKind.SERVICE_UP)
 
     @property
     def bridge(self) -> Bridge:
@@ -57,12 +58,12 @@ class Workstation:
     def insert(self, card: VirtualCard, reader: str = READER) -> None:
         card.reset()
         self.cards[reader] = card
-        self._happens(EventKind.CARD_INSERTED, reader, card.atr)
+        self.happens(EventKind.CARD_INSERTED, reader, card.atr)
 
     def pull(self, reader: str = READER) -> None:
         for link in self.links:
             link.gone = link.gone or link.reader == reader
-        self._happens(EventKind.CARD_REMOVED, reader)
+        self.happens(EventKind.CARD_REMOVED, reader)
 
     def sent(self) -> list[bytes]:
         return [apdu for link in self.links for apdu in link.sent]
@@ -73,8 +74,8 @@ class Workstation:
     def claims(self) -> set[str]:
         return {card.claimed_by for card in self.devices.picture.cards.values()} - {""}
 
-    def _happens(self, kind: EventKind, reader: str, atr: bytes = b"") -> None:
-        self.devices.sink(DeviceEvent(kind=kind, at=0.0, reader=reader, atr=atr))
+    def happens(self, kind: EventKind, reader: str = "", atr: bytes = b"", reason: str = "") -> None:
+        self.devices.sink(DeviceEvent(kind=kind, at=0.0, reader=reader, atr=atr, reason=reason))
 
 
 def link_to_newest(reader: str, trace: object) -> DirectLink:
