@@ -88,7 +88,7 @@ def make_app(services: Services) -> Starlette:
         Route("/v1/prompts/{question}", handlers.decline, methods=["DELETE"]),
         Route("/v1/stop", handlers.stop, methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={TokenbridgeError: _refuse})
+    return Starlette(routes=routes, exception_handlers={TokenbridgeError: _refuse, Exception: _refuse})
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

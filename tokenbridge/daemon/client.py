@@ -9,6 +9,7 @@ import json
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from tokenbridge.daemon import paths
-from tokenbridge.errors import DaemonUnavailable, RemoteError
+from tokenbridge.errors import DaemonUnavailable, RemoteError, SetupError
 
 ANSWER_SECONDS: Final = 60.0
 START_SECONDS: Final = 15.0
@@ -39,6 +40,16 @@ class _UnixConnection(HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self._seconds)
         self.sock.connect(str(self._path))
+        _check_owner(self.sock, self._path)
+
+
+def _check_owner(connected: socket.socket, path: Path) -> None:
+    """Raises `SetupError` if another user listens at `path`: whoever does is handed PINs and passwords."""
+    raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    if struct.unpack("3i", raw)[1] != os.getuid():
+        raise SetupError(
+            f"{path} is another user's. Nothing was sent.", next_step="Find out who made it; set TOKENBRIDGE_RUNTIME_DIR."
+        )
 
 
 class Stream:
@@ -60,7 +71,9 @@ class Stream:
                 raise DaemonUnavailable("The bridge went away.", detail=repr(err)) from err
             if not line:
                 raise DaemonUnavailable("The bridge went away.", detail="end of stream")
-            said = json.loads(line)
+            said = _decode(line)
+            if not isinstance(said, dict) or "event" not in said:
+                raise _not_understood(line)
             yield said
             if said["event"] in LAST_LINES:
                 return
@@ -99,10 +112,9 @@ class BridgeClient:
             raise DaemonUnavailable(detail=repr(err)) from err
         finally:
             connection.close()
-        data = json.loads(content) if content else None
         if response.status >= 400:
-            raise RemoteError((data or {}).get("error", {}))
-        return data
+            raise _refusal(content)
+        return _decode(content) if content else None
 
     def get(self, path: str, **query: str) -> Any:
         asked = "&".join(f"{key}={quote(value)}" for key, value in query.items() if value)
@@ -112,9 +124,10 @@ class BridgeClient:
         content = json.dumps(body).encode() if body is not None else None
         connection, response = self._send(method, path, content, None)
         if response.status >= 400:
-            data = json.loads(response.read() or b"{}")
-            connection.close()
-            raise RemoteError(data.get("error", {}))
+            try:
+                raise _refusal(response.read(MAX_LINE))
+            finally:
+                connection.close()
         return Stream(self, connection, response)
 
     def _send(
@@ -129,6 +142,27 @@ class BridgeClient:
             raise DaemonUnavailable(detail=repr(err)) from err
 
 
+def _decode(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as err:
+        raise _not_understood(content) from err
+
+
+def _refusal(content: bytes) -> RemoteError | DaemonUnavailable:
+    data = _decode(content)
+    error = data.get("error") if isinstance(data, dict) else None
+    return RemoteError(error) if isinstance(error, dict) else _not_understood(content)
+
+
+def _not_understood(content: bytes) -> DaemonUnavailable:
+    return DaemonUnavailable(
+        "The bridge's answer can't be understood.",
+        next_step="It may be of another version: `tokenbridge daemon stop`, then retry.",
+        detail=repr(content[:200]),
+    )
+
+
 def connect(*, start: bool = True) -> BridgeClient:
     """A client of this user's bridge, which is started if it does not run and `start` is set."""
     path = paths.socket_path()
@@ -141,10 +175,12 @@ def connect(*, start: bool = True) -> BridgeClient:
 
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(ANSWER_SECONDS)
         try:
             probe.connect(str(path))
         except OSError:
             return False
+        _check_owner(probe, path)
         return True
 
 
