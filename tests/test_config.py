@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge import config
@@ -128,6 +128,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_file_is_settings_or_a_set_up_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "any.toml"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.card import certificates
@@ -132,6 +132,7 @@ def test_largest_compressed_certificate_is_read() -> None:
     assert len(decode_object(tlv.encode(0x53, content))) == MAX_CERTIFICATE
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_object_or_bad_data(data: bytes) -> None:
     for tried in (data, tlv.encode(0x53, data)):
@@ -286,6 +287,7 @@ def test_oversized_numbers_in_an_ecdsa_signature(bench: Bench) -> None:
         bench.authorize(link, snapshot)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=12))
 def test_any_answers_end_in_a_typed_error_or_a_snapshot(answers: list[bytes]) -> None:
     card = VirtualCard.create()

@@ -55,10 +55,10 @@ class Call:
         status: int = message["status"]
         return status
 
-    async def lines(self) -> AsyncIterator[dict[str, Any]]:
-        """After `status`."""
+    async def lines(self, end: bytes = b"\n") -> AsyncIterator[dict[str, Any]]:
+        """After `status`. Without `end` each part of the answer is one."""
         while (message := await self._sent.get()) is not None:
-            self._rest += message.get("body", b"")
+            self._rest += message.get("body", b"") + (b"" if end else b"\n")
             *whole, self._rest = self._rest.split(b"\n")
             for line in whole:
                 yield json.loads(line)

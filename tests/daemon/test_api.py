@@ -209,6 +209,20 @@ def test_paths_that_are_not_there(method: str, path: str, expected: int) -> None
     run(work())
 
 
+def test_a_defect_in_a_handler_is_an_internal_error_without_its_details(mocker: MockerFixture) -> None:
+    async def work() -> None:
+        mocker.patch("tokenbridge.daemon.views.picture", side_effect=ZeroDivisionError("secret detail"))
+        call = Call(Api().app, "GET", "/v1/status")
+        with pytest.raises(ZeroDivisionError):  # goes on to the server, which logs it
+            await call.task
+        assert await call.status() == 500
+        (line,) = [line async for line in call.lines(end=b"")]
+        assert line["error"]["code"] == "internal"
+        assert "secret detail" not in json.dumps(line)
+
+    run(work())
+
+
 def test_every_error_has_a_status() -> None:
     for kind in tree():
         assert any(base in STATUS for base in kind.__mro__), kind

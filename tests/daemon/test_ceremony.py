@@ -426,7 +426,7 @@ def test_password_then_code() -> None:
 # --- any sequence ----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=400)
+@settings(deadline=None, max_examples=400)
 @given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=25), st.sampled_from([WISH, PASSWORD_WISH]))
 def test_no_sequence_signs_without_a_pin_typed_just_before_or_twice_for_one(names: list[str], wish: steps.Wish) -> None:
     state, effects = ceremony.start(wish)
@@ -445,6 +445,7 @@ def test_no_sequence_signs_without_a_pin_typed_just_before_or_twice_for_one(name
             assert state == before or not signs
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=25))
 def test_the_last_try_is_never_spent_without_consent(names: list[str]) -> None:
     state, _ = ceremony.start(WISH)

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.daemon.site import MAX_ANSWER, MAX_ISSUERS, Offer, Site, Sites, origin_of
@@ -93,6 +93,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         origin_of(url)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_an_origin_or_a_bad_request(text: str) -> None:
     try:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.errors import (
@@ -136,6 +136,7 @@ def test_truncated_atrs_never_raise_and_never_promise(extended: bool) -> None:
         assert not atr_says_extended(atr[:length])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_any_atr_has_an_answer(atr: bytes) -> None:
     assert atr_says_extended(atr) in (True, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.card.base import PinReference
@@ -61,6 +61,7 @@ def test_a_truncated_last_feature_is_ignored() -> None:
     assert pinpad.parse_features(FEATURES[:-1]) == {0x06: 0x42330006}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_any_answer_gives_a_bounded_table(data: bytes) -> None:
     features = pinpad.parse_features(data)
