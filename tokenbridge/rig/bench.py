@@ -28,14 +28,13 @@ from tokenbridge.config import xdg
 from tokenbridge.errors import BadRequest, NotAllowedNow, SetupError, TimedOut
 from tokenbridge.rig import card_state, pcscd, piv_objects
 from tokenbridge.rig.card_state import CardProfile, CardState
+from tokenbridge.rig.machine_pcscd import MACHINE_PORTS
 from tokenbridge.rig.piv_objects import PinRef
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.provision import Staff, staff_card
 from tokenbridge.rig.vpcd import POLL_SECONDS
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-MACHINE_PORTS: Final = (35963, 35964)
-"""Where Debian's vpcd configuration makes the machine's own pcscd listen."""
 REMOVE_SECONDS: Final = 10.0
 INSERT_SECONDS: Final = 60.0
 

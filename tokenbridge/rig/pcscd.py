@@ -130,7 +130,7 @@ class PrivatePcscd:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not (self._answers() and set(self.ports) <= _listening()):
+        while not (self._answers() and set(self.ports) <= listening()):
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 said = _tail(self.directory / "pcscd.log")
                 raise SetupError("The private PC/SC daemon did not start.", next_step=f"It said: {said}", detail=said)
@@ -212,7 +212,7 @@ def _free_ports() -> tuple[int, ...]:
     raise SetupError("No two adjacent free ports were found.", next_step="Close some programs and retry.")
 
 
-def _listening() -> set[int]:
+def listening() -> set[int]:
     """Ports on which somebody listens, read from the kernel: connecting to a slot would insert a card."""
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):

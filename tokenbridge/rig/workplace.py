@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenbridge.errors import SetupError
-from tokenbridge.rig.pcscd import PrivatePcscd
+from tokenbridge.rig.machine_pcscd import Pcscd
 
 COMMAND_SECONDS: Final = 120
 RP_NAME: Final = "Test Hospital"
@@ -35,7 +35,7 @@ class Ran:
 class Workplace:
     """Lives in `directory`; `origin` is the relying party's, on a free port of loopback."""
 
-    def __init__(self, directory: Path, pcscd: PrivatePcscd) -> None:
+    def __init__(self, directory: Path, pcscd: Pcscd) -> None:
         self.directory = directory
         self.pcscd = pcscd
         self.origin = f"https://localhost:{_free_port()}"

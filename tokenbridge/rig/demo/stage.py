@@ -15,7 +15,7 @@ from typing import Final
 from tokenbridge.errors import SetupError
 from tokenbridge.rig.bench import Bench
 from tokenbridge.rig.card_state import DEFAULT_PIN, DEFAULT_PUK, CardProfile
-from tokenbridge.rig.pcscd import PrivatePcscd
+from tokenbridge.rig.machine_pcscd import Pcscd, start_any
 from tokenbridge.rig.provision import Staff
 from tokenbridge.rig.virtual_card import VirtualCard
 from tokenbridge.rig.vpcd import VpcdConnection
@@ -32,10 +32,11 @@ KEPT: Final = "kept.json"
 class Stage:
     """Use as a context manager; `keep` leaves everything running at the end."""
 
+    pcscd: Pcscd
+
     def __init__(self, *, keep: bool = False) -> None:
         self.keep = keep
         self.directory = Path(tempfile.mkdtemp(prefix="tokenbridge-demo-"))
-        self.pcscd = PrivatePcscd(self.directory / "pcscd")
         self.totp_secret = ""
         self._started = False
 
@@ -58,7 +59,7 @@ class Stage:
                 self._take_down()
 
     def _set_up(self) -> None:
-        self.pcscd.start()
+        self.pcscd = start_any(self.directory / "pcscd")
         self.workplace = Workplace(self.directory, self.pcscd)
         self.workplace.environ["FORCE_COLOR"] = "1"
         bench = Bench(self.directory / "rig")
@@ -74,7 +75,8 @@ class Stage:
         if self._started:
             self.slot.stop()
             self.workplace.stop()
-        self.pcscd.stop()
+        if hasattr(self, "pcscd"):
+            self.pcscd.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _leave(self) -> None:
