@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from tokenbridge.card.base import CardCertificate, KeyKind
+from tokenbridge.card.base import CardCertificate, CertificateFacts, KeyKind
 from tokenbridge.card.piv import Piv
 from tokenbridge.errors import BadCardData, NoUsableCertificate, OriginRefused, WrongKey
 
@@ -57,15 +57,10 @@ def sign(
     `nonce` is the text as the relying party sent it; `algorithms` is what it takes. The PIN must have been verified in
     the same transaction. Raises `WrongKey` if the signature does not verify under the certificate's key.
     """
-    facts = certificate.facts
-    if facts is None or facts.key is None:
-        raise NoUsableCertificate(detail="certificate without a usable key")
-    algorithm = ALGORITHMS[facts.key]
-    if algorithm.name not in algorithms:
-        raise NoUsableCertificate(f"The site does not take {algorithm.name} signatures, the only ones this card makes.")
+    facts, key, algorithm = _means(certificate, algorithms)
     digest = challenge_digest(algorithm.hash, origin, nonce)
-    block = digest if algorithm.coordinate else pkcs1_block(digest, MODULUS_BYTES[facts.key])
-    made = piv.private_key_operation(certificate.slot, facts.key, block)
+    block = digest if algorithm.coordinate else pkcs1_block(digest, MODULUS_BYTES[key])
+    made = piv.private_key_operation(certificate.slot, key, block)
     signature = _raw_ecdsa(made, algorithm.coordinate) if algorithm.coordinate else made
     _verify(facts.spki, made, digest, algorithm)
     return {
@@ -75,6 +70,21 @@ def sign(
         "format": WEB_EID_FORMAT,
         "appVersion": APP_VERSION,
     }
+
+
+def check_algorithm(certificate: CardCertificate, algorithms: Collection[str]) -> None:
+    """Raise `NoUsableCertificate` if `sign` would: to be asked before a person types a PIN for nothing."""
+    _means(certificate, algorithms)
+
+
+def _means(certificate: CardCertificate, algorithms: Collection[str]) -> tuple[CertificateFacts, KeyKind, Algorithm]:
+    facts = certificate.facts
+    if facts is None or facts.key is None:
+        raise NoUsableCertificate(detail="certificate without a usable key")
+    algorithm = ALGORITHMS[facts.key]
+    if algorithm.name not in algorithms:
+        raise NoUsableCertificate(f"The site does not take {algorithm.name} signatures, the only ones this card makes.")
+    return facts, facts.key, algorithm
 
 
 def challenge_digest(hash_name: str, origin: str, nonce: str) -> bytes:

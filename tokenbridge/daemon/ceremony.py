@@ -99,8 +99,8 @@ def _pin_and_after(state: State, event: Event) -> Step:
     match state, event:
         case Confirming(), Agreed():
             return _ask(state, state.candidate, state.last, agreed=True)
-        case Asking(wish=wish, offer=offer, candidate=candidate), PinTyped(pin=pin):
-            signing = Signing(wish=wish, offer=offer, candidate=candidate)
+        case Asking(wish=wish, offer=offer, candidate=candidate, last=last), PinTyped(pin=pin):
+            signing = Signing(wish=wish, offer=offer, candidate=candidate, last=last)
             return signing, (Sign(candidate=candidate, offer=offer, pin=pin),)
         case Signing(candidate=candidate), OtherPin(snapshot=snapshot):
             return _ask(state, replace(candidate, snapshot=snapshot), None)
@@ -147,9 +147,7 @@ def _looked(state: Looking, event: Looked) -> Step:
         case (candidate,):
             return _ask(state, candidate, None)
         case candidates:
-            options = tuple(_option(candidate) for candidate in candidates)
-            choosing = Choosing(wish=state.wish, offer=state.offer, candidates=candidates)
-            return choosing, (Choose(options=options),)
+            return _choose(Choosing(wish=state.wish, offer=state.offer, candidates=candidates))
 
 
 def _nothing_fits(state: Looking, errors: tuple[TokenbridgeError, ...]) -> Step:
@@ -175,11 +173,15 @@ def _option(candidate: Candidate) -> Option:
     return Option(id=candidate.snapshot.reader, label=candidate.snapshot.holder, detail=issuer)
 
 
+def _choose(state: Choosing) -> Step:
+    return state, (Choose(options=tuple(_option(candidate) for candidate in state.candidates)),)
+
+
 def _chosen(state: Choosing, reader: str) -> Step:
     for candidate in state.candidates:
         if candidate.snapshot.reader == reader:
             return _ask(state, candidate, None)
-    return state, ()
+    return _choose(state)
 
 
 def _ask(
@@ -252,6 +254,6 @@ def _failed(state: State, error: TokenbridgeError) -> Step:
     if isinstance(error, Cancelled) and error.by == "user":
         if isinstance(state, Proving) and state.verdict is not None and state.last is None:
             return Finished(verdict=state.verdict), ()
-        last = state.last if isinstance(state, Confirming | Asking | Proving) else None
+        last = state.last if isinstance(state, Confirming | Asking | Signing | Proving) else None
         return Finished(error=last or error), ()
     return Finished(error=error), ()

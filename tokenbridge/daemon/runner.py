@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
 
-from tokenbridge.card import certificates, sign_in
+from tokenbridge.card import authentication, certificates, sign_in
 from tokenbridge.card.base import CardSnapshot, Fitness
 from tokenbridge.card.sign_in import Ask, PinReferenceChanged, Signed, Terms
 from tokenbridge.daemon import ceremony, steps
@@ -224,6 +224,7 @@ class SignIn:
         fitting = certificates.fitting(snapshot.certificates, terms.issuers, terms.now)
         if not fitting:
             raise _no_certificate(snapshot, terms)
+        authentication.check_algorithm(fitting[0], terms.algorithms)
         return Candidate(snapshot=snapshot, certificate=fitting[0])
 
     async def _watch(self, reader: str) -> Event:

@@ -83,9 +83,12 @@ class Asking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signing:
+    """Also while a PIN is typed on the reader: declining there is declining, too."""
+
     wish: Wish
     offer: Offer
     candidate: Candidate
+    last: TokenbridgeError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
