@@ -158,7 +158,7 @@ LEADS_TO: dict[tuple[str, str], type[State]] = {
 }
 """Every legal move. All others leave state and world as they are."""
 STAYS_AND_ACTS = {("proving", "secret-typed"), ("proving", "try-again"), ("proving", "try-again-last"),
-                  ("proving", "try-again-blocked")}  # fmt: skip
+                  ("proving", "try-again-blocked"), ("choosing", "chosen-other")}  # fmt: skip
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -276,6 +276,13 @@ def test_a_blocked_card_never_asks() -> None:
 # --- the PIN and after -----------------------------------------------------------------------------------------
 
 
+def test_a_choice_that_is_none_is_asked_for_again() -> None:
+    state, (choose,) = step("choosing", "chosen-other")
+    assert state == STATES["choosing"]
+    assert isinstance(choose, Choose)
+    assert [option.id for option in choose.options] == [READER, OTHER_READER]
+
+
 def test_a_typed_pin_signs_once() -> None:
     state, effects = step("asking", "pin-typed")
     assert effects == (Sign(candidate=CARD, offer=OFFER, pin=PIN),)
@@ -328,10 +335,10 @@ def test_the_cards_other_pin_is_asked_for_with_its_own_tries() -> None:
     assert isinstance(asked, AskLastTry)
 
 
-@pytest.mark.parametrize("state", ["confirming", "asking"])
+@pytest.mark.parametrize("state", ["confirming", "asking", "signing"])
 def test_declining_after_a_wrong_pin_ends_with_the_wrong_pin(state: str) -> None:
     before = STATES[state]
-    assert isinstance(before, Confirming | Asking)
+    assert isinstance(before, Confirming | Asking | Signing)
     assert step(replace(before, last=LAST), "declined") == (Finished(error=LAST), ())
 
 

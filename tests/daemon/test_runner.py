@@ -565,6 +565,49 @@ def test_what_a_site_says_does_not_pass_for_a_line_of_the_bridge(cards: Bench) -
     run(work())
 
 
+def test_a_site_that_does_not_take_the_cards_signatures_costs_no_pin(cards: Bench) -> None:
+    async def work() -> None:
+        desk = Desk(Person(), LocalSite(algorithms=("ES384", "PS256")))
+        desk.station.insert(cards.card(Algorithm.P256))
+        error = await fails(desk, NoUsableCertificate)
+        assert "ES256" in error.message
+        assert desk.person.prompts() == []
+        assert desk.station.verifies() == []
+
+    run(work())
+
+
+def test_a_choice_that_is_none_is_asked_for_again(cards: Bench) -> None:
+    async def work() -> None:
+        desk = Desk(Person(choose=[b"Reader 99", READER.encode()], pin=[PIN]))
+        desk.station.insert(cards.card())
+        desk.station.insert(cards.card(), OTHER_READER)
+        assert await desk.sign_in() == ALLOW
+        assert [kind for kind, _ in desk.person.prompts()] == ["choose", "choose", "pin"]
+
+    run(work())
+
+
+def test_giving_up_on_the_reader_after_a_wrong_pin_ends_as_wrong_pin(cards: Bench) -> None:
+    async def work() -> None:
+        desk = Desk(Person())
+        answers = [WRONG_PIN, None]
+
+        def pad(link: DirectLink) -> None:
+            def typed(template: bytes) -> bytes:
+                pin = answers.pop(0)
+                return link.transmit(template[:5] + pin + b"\xff\xff") if pin is not None else b"\x64\x01"
+
+            link.pad = typed
+
+        desk.station.shape = pad
+        desk.station.insert(cards.card())
+        error = await fails(desk, PinWrong)
+        assert error.tries_left == 2
+
+    run(work())
+
+
 def test_a_large_rsa_card_signs_in(cards: Bench) -> None:
     async def work() -> None:
         desk = Desk(Person(pin=[PIN]))

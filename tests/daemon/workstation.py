@@ -143,6 +143,7 @@ class LocalSite:
     on_code: list[Verdict | Exception] = field(default_factory=list)
     lifetimes: list[int] = field(default_factory=list)
     issuers: tuple[bytes, ...] = ()
+    algorithms: tuple[str, ...] = OFFER.algorithms
     on_open: Callable[[], Awaitable[None]] | None = None
     opened: int = 0
     cancelled: list[str] = field(default_factory=list)
@@ -155,7 +156,13 @@ class LocalSite:
         self.opened += 1
         seconds = self.lifetimes.pop(0) if self.lifetimes else 300
         expires = datetime.now(UTC) + timedelta(seconds=seconds)
-        return replace(OFFER, transaction=f"t{self.opened}", expires_at=expires, issuers=self.issuers)
+        return replace(
+            OFFER,
+            transaction=f"t{self.opened}",
+            expires_at=expires,
+            issuers=self.issuers,
+            algorithms=self.algorithms,
+        )
 
     async def send_card(self, transaction: str, token: Mapping[str, str]) -> Verdict:
         assert transaction not in self.cancelled
