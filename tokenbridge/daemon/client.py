@@ -48,7 +48,8 @@ def _check_owner(connected: socket.socket, path: Path) -> None:
     raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     if struct.unpack("3i", raw)[1] != os.getuid():
         raise SetupError(
-            f"{path} is another user's. Nothing was sent.", next_step="Find out who made it; set TOKENBRIDGE_RUNTIME_DIR."
+            f"{path} is another user's. Nothing was sent.",
+            next_step="Find out who made it; set TOKENBRIDGE_RUNTIME_DIR.",
         )
 
 
@@ -140,6 +141,9 @@ class BridgeClient:
         except (OSError, HTTPException) as err:
             connection.close()
             raise DaemonUnavailable(detail=repr(err)) from err
+        except SetupError:
+            connection.close()
+            raise
 
 
 def _decode(content: bytes) -> Any:
