@@ -85,6 +85,14 @@ class Option:
     detail: str = ""
 
 
+def one_line(text: str) -> str:
+    """`text` as it may be shown: whatever is no printable character (escapes, line ends, bidi marks) becomes "?".
+
+    Names of sites and on cards are written by strangers; none of them may draw on the terminal or pose as another line.
+    """
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 class Interaction(Protocol):
     """A person, or a robot standing in for one. Every method raises `errors.Cancelled` when the person declines."""
 

@@ -263,7 +263,7 @@ def test_escapes_both_ways(tmp_path: Path) -> None:
             assert bytes(secret.reveal()) == b"a%b\nc\xc3\xa9%zz%+1%"
         lines = pinentry.told()[1:]
         assert [line.split()[0] for line in lines] == ["SETTITLE", "SETPROMPT", "SETDESC", "GETPIN"]
-        assert "100%25%0D%0ABYE" in lines[2]
+        assert "100%25??BYE" in lines[2]  # line ends of strangers are not even passed on escaped
 
     run(work())
 

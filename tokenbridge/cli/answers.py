@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokenbridge.cli import terminal
+from tokenbridge.cli.plain import plain
 from tokenbridge.errors import Cancelled, RemoteError, TokenbridgeError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Answers:
     def answer(self, stream: Stream, question: Mapping[str, Any]) -> None:
         """Answer one `prompt` line; declines when there is nobody to ask (any more)."""
         try:
-            value = self._value(question, stream.connection_fd)
+            value = self._value(plain(question), stream.connection_fd)
         except (Cancelled, click.Abort):
             stream.decline(question["id"])
             return

@@ -10,6 +10,7 @@ import click
 
 from tokenbridge.cli import terminal
 from tokenbridge.cli.answers import Answers, follow, pinentry_place
+from tokenbridge.cli.plain import plain
 
 reader_option = click.option("--reader", default="", help="The card in this reader.")
 json_option = click.option("--json", "as_json", is_flag=True)
@@ -48,7 +49,7 @@ def list_cards(as_json: bool) -> None:
         click.echo(answer["absence"]["message"])
         click.echo(f"  → {answer['absence']['next_step']}")
     for found in () if as_json else cards:
-        click.echo(_line(found))
+        click.echo(_line(plain(found)))
 
 
 @card.command()
@@ -66,6 +67,7 @@ def info(reader: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
+    found = plain(found)
     for label, value in (
         ("reader", found["reader"]),
         ("holder", found["holder"] or "unknown"),
@@ -101,7 +103,7 @@ def certs(reader: str, slot: str, pem: bool, as_json: bool) -> None:
         if pem:
             click.echo(certificate["pem"], nl=False)
         else:
-            _print_certificate(certificate)
+            _print_certificate(plain(certificate))
 
 
 @card.group()

@@ -127,21 +127,23 @@ def watch(as_json: bool) -> None:
       tokenbridge watch
       tokenbridge watch --json | jq --unbuffered -r .event
     """
+    from tokenbridge.cli.plain import plain
     from tokenbridge.daemon import client
 
     with client.connect().stream("GET", "/v1/events") as stream:
         for line in stream:
             if as_json:
                 click.echo(json.dumps(line))
-            elif line["event"] == "now":
-                click.echo(_picture(line))
             elif line["event"] == "error":
                 return
             else:
-                _print_event(line)
+                _print_line(plain(line))
 
 
-def _print_event(line: dict[str, Any]) -> None:
+def _print_line(line: dict[str, Any]) -> None:
+    if line["event"] == "now":
+        click.echo(_picture(line))
+        return
     colour = {"card-inserted": "green", "card-removed": "yellow", "service-down": "red"}.get(line["event"])
     stamp = click.style(time.strftime("%H:%M:%S"), dim=True)
     what = click.style(f"{line['event']:16}", fg=colour)
@@ -149,6 +151,7 @@ def _print_event(line: dict[str, Any]) -> None:
 
 
 def _status(*, start: bool, as_json: bool) -> int:
+    from tokenbridge.cli.plain import plain
     from tokenbridge.daemon import client
 
     data = client.connect(start=start).get("/v1/status")
@@ -157,7 +160,7 @@ def _status(*, start: bool, as_json: bool) -> int:
     else:
         minutes, seconds = divmod(int(data["uptime_seconds"]), 60)
         click.echo(f"bridge  {click.style('running', fg='green')}  (pid {data['pid']}, {minutes} min {seconds} s)")
-        click.echo(_picture(data))
+        click.echo(_picture(plain(data)))
     return 0
 
 

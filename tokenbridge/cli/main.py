@@ -105,10 +105,12 @@ def fail(err: TokenbridgeError, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"error": data}))
     else:
-        click.secho(f"✗ {data['message']}", fg="red", bold=True, err=True, color=colour())
+        from tokenbridge.cli.plain import plain
+
+        click.secho(f"✗ {plain(data['message'])}", fg="red", bold=True, err=True, color=colour())
         if data.get("next_step"):
-            click.echo(f"  → {data['next_step']}", err=True)
-        click.secho(f"  ({data['code']})", dim=True, err=True, color=colour())
+            click.echo("  → " + "\n    ".join(plain(str(data["next_step"]).splitlines())), err=True)
+        click.secho(f"  ({plain(data['code'])})", dim=True, err=True, color=colour())
     sys.exit(exit_code(str(data["code"])))
 
 

@@ -11,6 +11,7 @@ import click
 
 from tokenbridge.cli import exits, terminal
 from tokenbridge.cli.answers import Answers, follow, pinentry_place
+from tokenbridge.cli.plain import plain
 
 EXIT_BY_DECISION = {"allow": exits.OK, "deny": exits.REFUSED, "challenge": exits.CHALLENGED}
 METHOD_NAMES = {
@@ -72,8 +73,8 @@ def sign_in(**options: Any) -> int:
     if options["prompt"] == "pinentry" or (options["prompt"] == "auto" and not given and not terminal.is_interactive()):
         request["pinentry"] = pinentry_place()
     with client.connect().stream("POST", "/v1/sign-in", request) as stream:
-        outcome = follow(stream, answers, lambda line: _say_step(line, answers))["outcome"]
-    click.echo(json.dumps(outcome) if options["as_json"] else describe(outcome))
+        outcome = follow(stream, answers, lambda line: _say_step(plain(line), answers))["outcome"]
+    click.echo(json.dumps(outcome) if options["as_json"] else describe(plain(outcome)))
     return EXIT_BY_DECISION.get(outcome["decision"], exits.REFUSED)
 
 

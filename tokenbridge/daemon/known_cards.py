@@ -52,13 +52,20 @@ class KnownCards:
             _log.warning("memory of cards is unreadable and starts anew: %s", err)
 
     def _save(self) -> None:
+        """A full disk costs some APDUs next time, and no sign-in now."""
         if self._path is None:
             return
-        temporary = self._path.with_suffix(".new")
+        try:
+            self._write(self._path)
+        except OSError as err:
+            _log.warning("memory of cards can't be written: %s", err)
+
+    def _write(self, path: Path) -> None:
+        temporary = path.with_suffix(".new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             json.dump([_to_json(card) for card in self._cards.values()], file)
-        temporary.replace(self._path)
+        temporary.replace(path)
 
 
 def _to_json(card: KnownCard) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from tokenbridge.errors import Cancelled, NotAllowedNow, SetupError, TimedOut
-from tokenbridge.interaction import Option, PinRequest, Secret
+from tokenbridge.interaction import Option, PinRequest, Secret, one_line
 
 Emit = Callable[[Mapping[str, Any]], Awaitable[None]]
 MAX_LINE: Final = 2048
+END_SECONDS: Final = 2
 HEX_DIGITS: Final = frozenset(b"0123456789abcdefABCDEF")
 PINENTRY_KEYS: Final = ("display", "ttyname", "ttytype", "lc-ctype")
 PINENTRY_CANCELLED: Final = (b"83886179", b"83886194")
@@ -135,9 +136,19 @@ class PinentryInteraction(StreamInteraction):
             # It ended while it was written to, or its line has no end.
             raise SetupError("pinentry failed", detail=repr(err)) from err
         finally:
-            if process.returncode is None:
-                process.terminate()
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Take the window away, by force if it does not go."""
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(END_SECONDS):
             await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 async def _converse(process: asyncio.subprocess.Process, text: str, command: str) -> Secret:
@@ -183,7 +194,7 @@ def describe(request: PinRequest) -> str:
     lines.append(f"Card of {request.holder}" if request.holder else "Your card")
     if request.tries_left is not None:
         lines.append(f"{request.tries_left} tries left" if request.tries_left != 1 else "1 try left")
-    return "\n".join(lines)
+    return "\n".join(one_line(line) for line in lines)
 
 
 def _escape(text: str) -> str:

@@ -19,6 +19,7 @@ from tokenbridge.log import get
 
 MEDIA_TYPE: Final = "application/x-ndjson"
 MAX_AHEAD: Final = 64
+READ_SECONDS: Final = 30
 
 _log = get("api")
 
@@ -52,7 +53,7 @@ class Streams:
 async def _run(body: Body, lines: asyncio.Queue[Line]) -> Line:
     """The last line. It does not go through the queue, which is full when nobody reads."""
     try:
-        return {"event": "done", **await body(lines.put)}
+        return {"event": "done", **await body(lambda line: _put(lines, line))}
     except Cancelled as err:
         return _error(err)
     except TokenbridgeError as err:
@@ -63,6 +64,15 @@ async def _run(body: Body, lines: asyncio.Queue[Line]) -> Line:
     except Exception as err:  # noqa: BLE001  the dispatcher: a defect in one ceremony must not end the bridge
         _log.exception("ceremony failed")
         return _error(TokenbridgeError(detail=repr(err)))
+
+
+async def _put(lines: asyncio.Queue[Line], line: Line) -> None:
+    """A caller that does not read what it asked for has gone away, whatever its connection says."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            await lines.put(line)
+    except TimeoutError:
+        raise Cancelled("caller") from None
 
 
 def _error(err: TokenbridgeError) -> Line:
