@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge import config
+from tokenbridge.daemon import settings as bridge_settings
 from tokenbridge.errors import SetupError
+from tokenbridge.server import settings as server_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,3 +152,10 @@ def test_any_file_is_settings_or_a_set_up_error(tmp_path_factory: pytest.TempPat
 )
 def test_base_directories(environ: dict[str, str], expected: str) -> None:
     assert config.xdg("X", ".x", environ) == Path(expected)
+
+
+def test_every_setting_is_documented() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    for kind in (bridge_settings.Settings, server_settings.Settings):
+        for field in dataclasses.fields(kind):
+            assert f"`{field.name}`" in page, field.name
