@@ -78,13 +78,15 @@ def daemon_status(as_json: bool) -> int:
 @daemon.command()
 @click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-def logs(lines: int, follow: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def logs(lines: int, follow: bool, as_json: bool) -> None:
     """What the bridge logged (when systemd runs it: `journalctl --user -u tokenbridge`).
 
     \b
     Examples:
       tokenbridge daemon logs
       tokenbridge daemon logs --lines 200 --follow
+      tokenbridge daemon logs --json | jq -r 'select(.level == "WARNING").message'
     """
     from collections import deque
 
@@ -95,13 +97,25 @@ def logs(lines: int, follow: bool) -> None:
     if not path.exists():
         raise SetupError(f"There is no log at {path}.", next_step="Under systemd: `journalctl --user -u tokenbridge`.")
     with path.open(encoding="utf-8", errors="replace") as file:
-        click.echo("".join(deque(file, maxlen=lines)), nl=False)
+        for line in deque(file, maxlen=lines):
+            _print_log(line, as_json=as_json)
         while follow:
-            line = file.readline()
-            if line:
-                click.echo(line, nl=False)
+            if line := file.readline():
+                _print_log(line, as_json=as_json)
             else:
                 time.sleep(0.2)
+
+
+def _print_log(line: str, *, as_json: bool) -> None:
+    """One line as it stands, or taken apart; a line without the usual head continues the one before it."""
+    if not as_json:
+        click.echo(line, nl=False)
+        return
+    import re
+
+    head = re.fullmatch(r"(\S+ \S+) ([A-Z]+) +(tokenbridge\S*): (.*)", line.rstrip("\n"))
+    names = ("time", "level", "logger", "message")
+    click.echo(json.dumps(dict(zip(names, head.groups(), strict=True)) if head else {"message": line.rstrip("\n")}))
 
 
 @click.command()
