@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -250,6 +251,20 @@ def test_an_oversized_answer_is_not_read_to_its_end() -> None:
         Far(lambda _: httpx.Response(200, stream=Endless())).open()
     assert "too large" in caught.value.message
     assert Endless.sent < 3 * MAX_ANSWER
+
+
+def test_a_compressed_answer_is_not_inflated() -> None:
+    class Bomb(httpx.AsyncByteStream):
+        sent = 0
+
+        async def __aiter__(self) -> Any:
+            while True:
+                Bomb.sent += 1
+                yield gzip.compress(bytes(10 << 20))
+
+    with pytest.raises(RelyingPartyUnavailable, match="compressed"):
+        Far(lambda _: httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Bomb())).open()
+    assert Bomb.sent == 0
 
 
 def test_redirects_are_not_followed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime as dt
+import gzip
 import socket
 
 import httpx
@@ -206,6 +207,7 @@ class TestFetcher:
             httpx.Response(200, content=b"<html>"),
             httpx.Response(200, content=b"\x30\x03\x02\x01\x01"),
             httpx.Response(302, headers={"location": "http://x/"}),
+            httpx.Response(200, headers={"content-encoding": "gzip"}, content=gzip.compress(b"x")),
         ],
     )
     def test_what_is_no_crl_is_nothing(self, response: httpx.Response):

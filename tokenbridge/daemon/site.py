@@ -102,7 +102,11 @@ class Sites:
                 if path is not None:
                     context.load_verify_locations(path)
                 self._clients[key] = httpx.AsyncClient(
-                    verify=context, timeout=self._seconds, trust_env=False, follow_redirects=False
+                    verify=context,
+                    timeout=self._seconds,
+                    trust_env=False,
+                    follow_redirects=False,
+                    headers={"Accept-Encoding": "identity"},
                 )
         except (OSError, ssl.SSLError) as err:
             raise SetupError(f"The authority file {path} can't be used: {err}") from err
@@ -164,7 +168,10 @@ class Site:
 
 
 async def _read(response: httpx.Response) -> bytes:
-    """The body, into `response`, refused when it is too large."""
+    """The body, into `response`, refused when it is too large; compressed ones are not asked for and not inflated."""
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        # One small part of it may inflate to anything before its size is seen.
+        raise RelyingPartyUnavailable("The site's answer is compressed although that was not asked for.")
     content = bytearray()
     async for chunk in response.aiter_bytes():
         content += chunk
