@@ -16,7 +16,7 @@ from tokenbridge.rp.proof import Factor, Method, Proof
 from tokenbridge.server import login
 from tokenbridge.server.store.schema import SignIn
 
-KEEP: Final = dt.timedelta(days=1)
+KEEP: Final = dt.timedelta(hours=1)
 """How long a finished transaction is kept, so that a late client still learns what became of it."""
 
 # Built once: building a statement costs more than running it.
