@@ -72,14 +72,6 @@ def test_the_latest_64_are_kept(tmp_path: Path) -> None:
     assert len(json.loads(path.read_bytes())) == MAX_CARDS == 64
 
 
-def test_forget(tmp_path: Path) -> None:
-    cards = KnownCards(tmp_path / "cards.json")
-    cards.put(known(1))
-    cards.forget(known(1).guid)
-    cards.forget("unknown")
-    assert KnownCards(tmp_path / "cards.json").get(known(1).guid) is None
-
-
 def test_memory_without_a_file() -> None:
     cards = KnownCards(None)
     cards.put(known(1))

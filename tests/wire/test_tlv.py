@@ -56,10 +56,6 @@ def test_number_of_objects_is_bounded() -> None:
         tlv.parse(b"\x53\x00" * (tlv.MAX_ITEMS + 1))
 
 
-def test_header_of_an_object_that_is_only_begun() -> None:
-    assert tlv.header(bytes.fromhex("53820315") + b"\0" * 10) == (0x53, 0x315, 4)
-
-
 @given(st.binary(max_size=300))
 def test_any_input_parses_or_is_refused(data: bytes) -> None:
     try:

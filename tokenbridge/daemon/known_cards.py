@@ -39,10 +39,6 @@ class KnownCards:
             del self._cards[next(iter(self._cards))]
         self._save()
 
-    def forget(self, guid: str) -> None:
-        if self._cards.pop(guid, None) is not None:
-            self._save()
-
     def _load(self, path: Path) -> None:
         try:
             if path.stat().st_size > MAX_BYTES:

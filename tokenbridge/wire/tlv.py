@@ -87,13 +87,6 @@ def walk(data: bytes, depth: int = 0) -> Iterator[tuple[int, Tlv]]:
             yield from walk(item.value, depth + 1)
 
 
-def header(data: bytes) -> tuple[int, int, int]:
-    """(tag, length of the value, length of tag and length field) of an object of which only the beginning is there."""
-    tag, offset = _tag(data, 0)
-    length, offset = _length(data, offset)
-    return tag, length, offset
-
-
 def _items(data: bytes) -> Iterator[Tlv]:
     if len(data) > MAX_LENGTH:
         raise TlvError("longer than the limit")
