@@ -41,7 +41,8 @@ def test_a_caller_that_does_not_read_is_given_up(count: int, mocker: MockerFixtu
 
     async def main() -> None:
         running = Streams()
-        running.respond(talk)  # nobody iterates over the answer
+        answer = running.respond(talk).body_iterator
+        await anext(aiter(answer))  # and then nobody reads on
         (task,) = running._tasks
         assert (await task)["error"]["code"] == "cancelled"
 

@@ -105,6 +105,7 @@ class Devices:
         try:
             await asyncio.wait({future}, timeout=self._settings.busy_seconds)
             if not future.done() and card.worker.held_by_another_program:
+                ticket.cancel.cancel()  # now: the job must not begin while its holder is looked for
                 raise DeviceBusy(by=await asyncio.to_thread(holders))
             return await self._finish(future, ticket, card)
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
@@ -79,6 +79,8 @@ class SignIn:
         self._claims = AsyncExitStack()
         self._cards: dict[str, Card] = {}
         self._offer: Offer | None = None
+        self._replaced = False
+        """Whether the offer has just been replaced because it seemed to end too soon."""
 
     async def run(self) -> Verdict:
         """The site's verdict. Raises `TokenbridgeError`."""
@@ -87,7 +89,10 @@ class SignIn:
             while not isinstance(state, Finished):
                 for effect in effects:
                     await self._perform(effect)
-                state, effects = ceremony.step(state, await self._events.get())
+                event = await self._events.get()
+                state, effects = ceremony.step(state, event)
+                if not any(isinstance(effect, steps.Sign | steps.Prove) for effect in effects):
+                    _wipe_typed(event)  # it came too late to be used
             return _result(state)
         finally:
             await self._clean_up(state)
@@ -184,8 +189,13 @@ class SignIn:
         except TimeoutError:
             absence = self._devices.absence()
             raise NoDevice("No card was inserted in time.") if isinstance(absence, NoDevice) else absence from None
+        return steps.CardThere(readers=readers, fresh=self._fresh(offer))
+
+    def _fresh(self, offer: Offer) -> bool:
+        """Whether a person has the time to type a PIN. A replacement is taken as it comes: the clocks may disagree."""
         left = (offer.expires_at - datetime.now(UTC)).total_seconds()
-        return steps.CardThere(readers=readers, fresh=left > FRESH_SECONDS)
+        self._replaced = left <= FRESH_SECONDS and not self._replaced
+        return not self._replaced
 
     async def _say_waiting(self, offer: Offer) -> None:
         """pcscd may still come up, so that is waited for too; a refusal is final."""
@@ -216,15 +226,17 @@ class SignIn:
 
     async def _inspect(self, reader: str, terms: Terms) -> Candidate:
         card = self._devices.card(reader)
-        self._claims.enter_context(self._devices.claim(card, self._wish.program))
+        with ExitStack() as claim:
+            claim.enter_context(self._devices.claim(card, self._wish.program))
+            snapshot = await self._devices.run(
+                card, lambda link, cancel: sign_in.inspect(link, cancel, self._known.get, terms)
+            )
+            fitting = certificates.fitting(snapshot.certificates, terms.issuers, terms.now)
+            if not fitting:
+                raise _no_certificate(snapshot, terms)
+            authentication.check_algorithm(fitting[0], terms.algorithms)
+            self._claims.enter_context(claim.pop_all())
         self._cards[reader] = card
-        snapshot = await self._devices.run(
-            card, lambda link, cancel: sign_in.inspect(link, cancel, self._known.get, terms)
-        )
-        fitting = certificates.fitting(snapshot.certificates, terms.issuers, terms.now)
-        if not fitting:
-            raise _no_certificate(snapshot, terms)
-        authentication.check_algorithm(fitting[0], terms.algorithms)
         return Candidate(snapshot=snapshot, certificate=fitting[0])
 
     async def _watch(self, reader: str) -> Event:
@@ -302,11 +314,7 @@ class SignIn:
             task.cancel()
         await self._release()
         while not self._events.empty():
-            late = self._events.get_nowait()
-            if isinstance(late, steps.PinTyped):
-                _wipe(late.pin)
-            elif isinstance(late, steps.SecretTyped):
-                late.secret.wipe()
+            _wipe_typed(self._events.get_nowait())
         if not (isinstance(state, Finished) and state.verdict is not None and state.verdict.decision != "challenge"):
             await self._cancel_offer()
 
@@ -318,6 +326,12 @@ def _terms(offer: Offer) -> Terms:
 def _wipe(pin: Secret | None) -> None:
     if pin is not None:
         pin.wipe()
+
+
+def _wipe_typed(event: Event) -> None:
+    match event:
+        case steps.PinTyped(pin=secret) | steps.SecretTyped(secret=secret):
+            _wipe(secret)
 
 
 def _pin_refused(err: PinWrong | PinUnfit | PinBlocked) -> Event:

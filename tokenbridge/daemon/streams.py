@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
@@ -35,11 +36,17 @@ class Streams:
 
     def respond(self, body: Body) -> StreamingResponse:
         """Run `body`; what it emits and, last, its result or error are the lines of the answer."""
+        return StreamingResponse(self._lines(body), media_type=MEDIA_TYPE)
+
+    async def _lines(self, body: Body) -> AsyncGenerator[bytes, None]:
+        # Begun with the answer: a caller that is gone before its answer begins has nobody who would end the task.
         lines: asyncio.Queue[Line] = asyncio.Queue(MAX_AHEAD)
         task = asyncio.create_task(_run(body, lines))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return StreamingResponse(_lines(lines, task), media_type=MEDIA_TYPE)
+        async with aclosing(_lines(lines, task)) as encoded:
+            async for line in encoded:
+                yield line
 
     async def close(self) -> None:
         """Cancel all and wait until they have tidied up."""
@@ -79,7 +86,7 @@ def _error(err: TokenbridgeError) -> Line:
     return {"event": "error", "error": err.as_dict()}
 
 
-async def _lines(lines: asyncio.Queue[Line], task: asyncio.Task[Line]) -> AsyncIterator[bytes]:
+async def _lines(lines: asyncio.Queue[Line], task: asyncio.Task[Line]) -> AsyncGenerator[bytes, None]:
     getting = asyncio.ensure_future(lines.get())
     try:
         while True:
