@@ -155,9 +155,9 @@ class StatusError(CardError):
 
     code = "card-status"
 
-    def __init__(self, message: str | None = None, *, sw: int, detail: str = "") -> None:
+    def __init__(self, message: str | None = None, *, sw: int, next_step: str | None = None, detail: str = "") -> None:
         self.sw = sw
-        super().__init__(message, detail=detail or f"SW={sw:04X}")
+        super().__init__(message, next_step=next_step, detail=detail or f"SW={sw:04X}")
 
     def fields(self) -> dict[str, Any]:
         return {"sw": f"{self.sw:04X}"}
@@ -169,10 +169,11 @@ class PinWrong(StatusError):
     summary = "The PIN is wrong."
     next_step = "Type it again with care."
 
-    def __init__(self, *, tries_left: int, sw: int, message: str | None = None) -> None:
+    def __init__(self, *, tries_left: int, sw: int, what: str = "PIN") -> None:
+        """`what` was wrong: the PIN or the PUK."""
         self.tries_left = tries_left
         tries = "1 try is" if tries_left == 1 else f"{tries_left} tries are"
-        super().__init__(message or f"The PIN is wrong; {tries} left.", sw=sw)
+        super().__init__(f"The {what} is wrong; {tries} left.", sw=sw)
 
     def fields(self) -> dict[str, Any]:
         return {**super().fields(), "tries_left": self.tries_left}

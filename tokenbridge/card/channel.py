@@ -28,8 +28,9 @@ class Channel:
         """Raises the `DeviceError` family, `Cancelled`, and `BadCardData` for answers outside ISO 7816-4."""
         try:
             response = chaining.run(command, self._transmit, extended=self._extended)
-            if self._extended and response.sw == SW.WRONG_LENGTH:
-                # The ATR promised extended length, the card or its reader does not keep it.
+            if self._extended and response.sw == SW.WRONG_LENGTH and chaining.needs_extended(command):
+                # The ATR promised extended length, the card or its reader does not keep it. A command that was short
+                # anyway is never sent again: it may carry a PIN.
                 self._extended = False
                 response = chaining.run(command, self._transmit)
         except (chaining.EndlessResponse, ApduError) as err:

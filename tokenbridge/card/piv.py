@@ -158,13 +158,15 @@ class Piv:
         check = check_puk if reference is PinReference.PUK else check_pin
         check(old)
         check(new)
-        _check_pin_response(self._send_secret(INS.CHANGE_REFERENCE_DATA, 0, reference, old, new))
+        response = self._send_secret(INS.CHANGE_REFERENCE_DATA, 0, reference, old, new)
+        _check_pin_response(response, puk=reference is PinReference.PUK)
 
     def unblock_pin(self, puk: Secret, new: Secret) -> None:
         """Set a new PIN with the PUK; spends a try of the PUK."""
         check_puk(puk)
         check_pin(new)
-        _check_pin_response(self._send_secret(INS.RESET_RETRY_COUNTER, 0, PinReference.APPLICATION, puk, new))
+        response = self._send_secret(INS.RESET_RETRY_COUNTER, 0, PinReference.APPLICATION, puk, new)
+        _check_pin_response(response, puk=True)
 
     def private_key_operation(self, slot: Slot, kind: KeyKind, block: bytes) -> bytes:
         """GENERAL AUTHENTICATE in its signing form. For `card.authentication` only: it decides what may be signed."""
@@ -200,15 +202,22 @@ def check_puk(puk: Secret) -> None:
         raise PinUnfit("That can't be a PUK of this card: it has 6 to 8 characters. It was not sent, no try was spent.")
 
 
-def _check_pin_response(response: Response) -> None:
+def _check_pin_response(response: Response, *, puk: bool = False) -> None:
     if response.ok:
         return
+    what = "PUK" if puk else "PIN"
     tries = response.tries_left
     if tries is None:
-        raise _status(response, "PIN")
+        raise _status(response, what)
+    if tries == 0 and puk:
+        raise PinBlocked(
+            "The card's PUK is blocked, so its PIN can't be unblocked any more.",
+            sw=response.sw,
+            next_step="Ask the people who issue cards.",
+        )
     if tries == 0:
         raise PinBlocked(sw=response.sw)
-    raise PinWrong(tries_left=tries, sw=response.sw)
+    raise PinWrong(tries_left=tries, sw=response.sw, what=what)
 
 
 def _status(response: Response, what: str) -> StatusError:

@@ -24,7 +24,8 @@ class EndlessResponse(ValueError):
 def converse(command: Command, *, extended: bool = False) -> Generator[bytes, bytes, Response]:
     """Send `command` in full and gather the whole answer; returns it with the last status word."""
     answer = yield from _send(command, extended=extended)
-    if (le := answer.right_le) is not None and not answer.data:
+    # 6Cxx corrects an Le. To a command without one it is nonsense, and a PIN must not be sent a second time for that.
+    if command.le is not None and (le := answer.right_le) is not None and not answer.data:
         answer = Response.parse((yield _encode(_last_part(command, extended=extended).with_le(le), extended=False)))
     data = bytearray(answer.data)
     rounds = 0
@@ -66,7 +67,8 @@ def _parts(command: Command) -> list[Command]:
     return [*chained, replace(command, data=pieces[-1], le=le)]
 
 
-def _needs_extended(command: Command) -> bool:
+def needs_extended(command: Command) -> bool:
+    """Whether `command` goes out in one extended APDU where the card takes those, in short ones otherwise."""
     return len(command.data) > MAX_SHORT_DATA or (command.le or 0) > MAX_SHORT_LE
 
 
@@ -75,7 +77,7 @@ def _last_part(command: Command, *, extended: bool) -> Command:
 
 
 def _send(command: Command, *, extended: bool) -> Generator[bytes, bytes, Response]:
-    if extended and _needs_extended(command):
+    if extended and needs_extended(command):
         return Response.parse((yield _encode(command, extended=True)))
     parts = _parts(command)
     for part in parts[:-1]:
