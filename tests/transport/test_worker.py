@@ -150,8 +150,8 @@ def test_the_deadline_counts_in_the_queue_too(bench: Bench) -> None:
 
 
 def test_a_failed_link_is_closed_and_opened_anew(bench: Bench) -> None:
-    with pytest.raises(DeviceRemoved):
-        bench.do(fail_with(DeviceRemoved()))
+    with pytest.raises(LinkFailed):
+        bench.do(fail_with(LinkFailed()))
     assert bench.links.closed == [1]
     assert bench.do(number_of) == 2
 

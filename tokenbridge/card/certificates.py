@@ -81,13 +81,20 @@ def _facts(der: bytes) -> CertificateFacts:
         issuer=rfc4514(certificate.issuer),
         issuer_der=certificate.issuer.dump(),
         serial=certificate.serial_number,
-        not_before=certificate.not_valid_before,
-        not_after=certificate.not_valid_after,
+        not_before=_moment(certificate.not_valid_before),
+        not_after=_moment(certificate.not_valid_after),
         key=_key_kind(certificate.public_key),
         spki=certificate.public_key.dump(),
         digital_signature=usage is None or "digital_signature" in usage.native,
         client_authentication=purposes is None or bool({"client_auth", "any_extended_key_usage"} & {*purposes.native}),
     )
+
+
+def _moment(value: Any) -> datetime:
+    """Times without a zone, or in the year 0, which DER forbids, can't be compared with others."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError("not a moment")
+    return value
 
 
 def _last(value: Any) -> str:

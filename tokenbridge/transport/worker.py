@@ -53,7 +53,8 @@ class Ticket(Generic[T]):
 class DeviceWorker:
     """Runs jobs on the card in `reader`, one after the other, over one link that is opened when first needed.
 
-    A link that failed is closed; the next job opens a new one. `stop` when the card has left.
+    A link that failed is closed; the next job opens a new one, unless the card had left: what is in the reader then may
+    be another card, which must not get what was meant for this one, a PIN least of all. `stop` when the card has left.
     """
 
     def __init__(self, reader: str, open_link: Callable[[str], PcscLink] = PcscLink) -> None:
@@ -61,6 +62,7 @@ class DeviceWorker:
         self._open_link = open_link
         self._link: PcscLink | None = None
         self._opening = False
+        self._card_left = False
         self._queue: queue.SimpleQueue[Ticket[Any] | None] = queue.SimpleQueue()
         self._ended = False
         self._end = threading.Lock()
@@ -105,6 +107,7 @@ class DeviceWorker:
             ticket.cancel.check()
             ticket.future.set_result(ticket.job(self._open(), ticket.cancel))
         except DeviceError as err:
+            self._card_left = self._card_left or isinstance(err, DeviceRemoved)
             self._close()
             ticket.future.set_exception(err)
         except TokenbridgeError as err:
@@ -115,6 +118,8 @@ class DeviceWorker:
             ticket.future.set_exception(TokenbridgeError(detail=repr(err)))
 
     def _open(self) -> PcscLink:
+        if self._card_left:
+            raise DeviceRemoved(detail="it had left before")
         if self._link is None:
             self._opening = True
             try:
