@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -163,12 +163,16 @@ class Handlers:
         return await self._pin(request, lambda ceremony, reader: ceremony.unblock(reader))
 
     async def answer(self, request: Request) -> Response:
-        typed = bytearray()
-        async for chunk in request.stream():
-            typed += chunk
-            if len(typed) > MAX_SECRET:
-                raise BadRequest("That is too long for an answer.")
-        self._services.pending.answer(request.path_params["question"], Secret(typed))
+        typed = Secret(bytearray())
+        try:
+            async for chunk in request.stream():
+                typed.reveal().extend(chunk)
+                if len(typed) > MAX_SECRET:
+                    raise BadRequest("That is too long for an answer.")
+        except (BadRequest, ClientDisconnect):
+            typed.wipe()
+            raise
+        self._services.pending.answer(request.path_params["question"], typed)
         return Response(status_code=204)
 
     async def decline(self, request: Request) -> Response:

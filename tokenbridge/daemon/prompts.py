@@ -17,6 +17,8 @@ from tokenbridge.interaction import Option, PinRequest, Secret, one_line
 Emit = Callable[[Mapping[str, Any]], Awaitable[None]]
 MAX_LINE: Final = 2048
 END_SECONDS: Final = 2
+CONSENT: Final = (b"yes", b"y")
+"""What agrees to spend the last try; anything else declines."""
 HEX_DIGITS: Final = frozenset(b"0123456789abcdefABCDEF")
 PINENTRY_KEYS: Final = ("display", "ttyname", "ttytype", "lc-ctype")
 PINENTRY_CANCELLED: Final = (b"83886179", b"83886194")
@@ -40,7 +42,11 @@ class Pending:
 
     def answer(self, question: str, value: Secret) -> None:
         """Raises `NotAllowedNow` for a question that nobody asks (any more)."""
-        self._take(question).set_result(value)
+        try:
+            self._take(question).set_result(value)
+        except NotAllowedNow:
+            value.wipe()
+            raise
 
     def decline(self, question: str) -> None:
         self._take(question).set_exception(Cancelled("user"))
@@ -64,7 +70,9 @@ class StreamInteraction:
         return await self._ask("pin", asdict(request))
 
     async def confirm_last_try(self, request: PinRequest) -> None:
-        (await self._ask("last-try", asdict(request))).wipe()
+        with await self._ask("last-try", asdict(request)) as answer:
+            if bytes(answer.reveal()).strip().lower() not in CONSENT:
+                raise Cancelled("user")
 
     async def choose(self, title: str, options: Sequence[Option]) -> str:
         with await self._ask("choose", {"title": title, "options": [asdict(o) for o in options]}) as answer:

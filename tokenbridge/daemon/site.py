@@ -5,12 +5,15 @@ The origin that will be signed comes from the address that was asked for, never 
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
+import stat
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +27,10 @@ from tokenbridge.interaction import Secret
 MAX_ANSWER: Final = 256 << 10
 MAX_ISSUERS: Final = 256
 MAX_TEXT: Final = 200
+MAX_MESSAGE: Final = 1000
+MAX_CLIENTS: Final = 8
+CALL_SECONDS: Final = 30.0
+"""For one call altogether: httpx's own limit is for each part of an answer, however many parts a site makes of it."""
 
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 
@@ -90,31 +97,48 @@ class Sites:
     def __init__(self, seconds: float, ca_file: Path | None) -> None:
         self._seconds = seconds
         self._ca_file = ca_file
-        self._clients: dict[tuple[str, int], httpx.AsyncClient] = {}
+        self._clients: dict[tuple[str, int, int], httpx.AsyncClient] = {}
 
     def client(self, ca_file: Path | None) -> httpx.AsyncClient:
         """Raises `SetupError` when `ca_file` can't be used."""
         path = ca_file or self._ca_file
         try:
-            key = (str(path), path.stat().st_mtime_ns) if path is not None else ("", 0)
+            key = _identity(path) if path is not None else ("", 0, 0)
             if key not in self._clients:
-                context = ssl.create_default_context()
-                if path is not None:
-                    context.load_verify_locations(path)
-                self._clients[key] = httpx.AsyncClient(
-                    verify=context,
-                    timeout=self._seconds,
-                    trust_env=False,
-                    follow_redirects=False,
-                    headers={"Accept-Encoding": "identity"},
-                )
-        except (OSError, ssl.SSLError) as err:
-            raise SetupError(f"The authority file {path} can't be used: {err}") from err
-        return self._clients[key]
+                self._clients[key] = self._new(path)
+        except (OSError, ValueError, ssl.SSLError) as err:
+            raise SetupError(f"The authority file {str(path)!r} can't be used: {err}") from err
+        found = self._clients[key]
+        while len(self._clients) > MAX_CLIENTS:
+            # Not closed: a sign-in may be using it, and idle connections end by themselves.
+            del self._clients[next(iter(self._clients))]
+        return found
+
+    def _new(self, path: Path | None) -> httpx.AsyncClient:
+        context = ssl.create_default_context()
+        if path is not None:
+            context.load_verify_locations(path)
+        return httpx.AsyncClient(
+            verify=context,
+            timeout=self._seconds,
+            trust_env=False,
+            follow_redirects=False,
+            headers={"Accept-Encoding": "identity"},
+            # Sign-ins of different people share this client: nothing of one may be sent with the next.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
 
     async def close(self) -> None:
         for client in self._clients.values():
             await client.aclose()
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    """Changes with the file. Raises `OSError` for what is no file: a pipe would be waited for."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is not a file")
+    return str(path), found.st_ino, found.st_mtime_ns
 
 
 class Site:
@@ -148,8 +172,13 @@ class Site:
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         try:
-            async with self._client.stream(method, self.origin + path, json=body) as response:
+            async with (
+                asyncio.timeout(CALL_SECONDS),
+                self._client.stream(method, self.origin + path, json=body) as response,
+            ):
                 content = await _read(response)
+        except TimeoutError as err:
+            raise RelyingPartyUnavailable(f"{self.origin} did not finish its answer in time.") from err
         except (httpx.HTTPError, httpx.InvalidURL) as err:
             raise _unavailable(self.origin, err) from err
         try:
@@ -161,10 +190,16 @@ class Site:
         if response.is_success:
             return data
         if isinstance(data, dict) and isinstance(data.get("error"), dict):
-            raise RemoteError(data["error"])
+            raise RemoteError(_bounded(data["error"]))
         raise RelyingPartyUnavailable(
             f"{self.origin} does not speak tokenbridge's sign-in protocol.", detail=f"HTTP {response.status_code}"
         )
+
+
+def _bounded(error: Mapping[str, Any]) -> dict[str, Any]:
+    """What an error may be made of: single values, texts of a length that is read."""
+    texts = {key: value[:MAX_MESSAGE] for key, value in error.items() if isinstance(value, str)}
+    return {**{key: value for key, value in error.items() if isinstance(value, int | float)}, **texts}
 
 
 async def _read(response: httpx.Response) -> bytes:
