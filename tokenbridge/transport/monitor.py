@@ -6,6 +6,7 @@ directory is watched). It opens no card.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -15,7 +16,7 @@ from typing import Final
 
 from inotify_simple import INotify, flags
 
-from tokenbridge.errors import Cancelled, DeviceError, ServiceGone
+from tokenbridge.errors import Cancelled, DeviceError, DeviceRemoved, ServiceGone
 from tokenbridge.log import get
 from tokenbridge.transport.base import DeviceEvent, EventKind, EventSink
 from tokenbridge.transport.pcsc import Context, ReaderState
@@ -65,7 +66,8 @@ class Monitor:
                 if context is None:
                     self._wait_for_service(watcher)
                     continue
-                watcher.rm_watch(watched)
+                with contextlib.suppress(OSError):  # the directory is gone, and the watch with it
+                    watcher.rm_watch(watched)
                 self._serve(context)
 
     def _serve(self, context: Context) -> None:
@@ -88,7 +90,11 @@ class Monitor:
         first = True
         while not self._stopping.is_set():
             # The first round has a time limit of zero: it tells what is there now.
-            states = context.wait(list(self._known.values()), 0 if first else None)
+            try:
+                states = context.wait(list(self._known.values()), 0 if first else None)
+            except DeviceRemoved:
+                # A reader left between the list and the wait. Its removal is news, not the end of the service.
+                states = None
             self._update(context.readers(), states or [])
             if first:
                 self._emit(EventKind.SETTLED)
@@ -141,9 +147,13 @@ class Monitor:
     def _watch_directory(self, watcher: INotify) -> int:
         """Watch the nearest directory that exists; pcscd's package may not even be installed yet."""
         directory = self._socket.parent
-        while not directory.is_dir():
-            directory = directory.parent
-        return int(watcher.add_watch(str(directory), flags.CREATE | flags.MOVED_TO | flags.ATTRIB | flags.DELETE_SELF))
+        wanted = flags.CREATE | flags.MOVED_TO | flags.ATTRIB | flags.DELETE_SELF
+        while directory != directory.parent:
+            try:
+                return int(watcher.add_watch(str(directory), wanted))
+            except OSError:  # not there, or not to be looked into
+                directory = directory.parent
+        return int(watcher.add_watch(str(directory), wanted))
 
     def _wait_for_service(self, watcher: INotify) -> None:
         poller = select.poll()

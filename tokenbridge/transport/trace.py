@@ -43,9 +43,13 @@ class TraceFile:
                 "microseconds": round(seconds * 1e6),
             }
         )
-        with self._lock:
-            self._file.write(line + "\n")
-            self._file.flush()
+        try:
+            with self._lock:
+                self._file.write(line + "\n")
+                self._file.flush()
+        except OSError as err:
+            # After the card has answered: a full disk must not undo that.
+            _log.warning("a line of the trace is lost: %s", err)
 
     def close(self) -> None:
         self._file.close()
