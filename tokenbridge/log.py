@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
+
+from tokenbridge.interaction import one_line
 
 TRAFFIC: Final = 5
 """Below DEBUG: every APDU and CTAP message, with PIN bytes masked."""
@@ -25,10 +27,20 @@ def audit() -> logging.Logger:
     return logging.getLogger("tokenbridge.audit")
 
 
+class OneLine(logging.Formatter):
+    """Messages hold what sites and cards say: none of it can pose as another line, or draw when the log is shown."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  as above
+        return "\n".join(one_line(line) for line in super().formatException(ei).split("\n"))
+
+
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """Send tokenbridge's log to `stream` (standard error by default). Called by programs only, never by the library."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger("tokenbridge")
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])

@@ -27,7 +27,7 @@ from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.runner import Bridge
 from tokenbridge.daemon.settings import Settings
 from tokenbridge.daemon.site import Sites
-from tokenbridge.errors import AlreadyRunning
+from tokenbridge.errors import AlreadyRunning, SetupError
 from tokenbridge.transport.base import Trace
 from tokenbridge.transport.monitor import Monitor
 from tokenbridge.transport.trace import TraceFile, log_traffic
@@ -85,8 +85,9 @@ class QuietServer(uvicorn.Server):
         with contextlib.suppress(TimeoutError):  # ready means that the first question gets a true answer
             await asyncio.wait_for(self._settled.wait(), SETTLE_SECONDS)
         if self._ready_fd is not None:
-            os.write(self._ready_fd, b"ready\n")
-            os.close(self._ready_fd)
+            with contextlib.suppress(OSError):  # who started the bridge has lost patience: others may need it
+                os.write(self._ready_fd, b"ready\n")
+                os.close(self._ready_fd)
         await self._stopping.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  uvicorn's signature
@@ -167,6 +168,10 @@ def _listener(directory: Path) -> Iterator[socket.socket]:
         previous = os.umask(0o177)
         try:
             own.bind(str(path))
+        except OSError as err:
+            raise SetupError(
+                f"The socket {path} can't be made: {err}.", next_step="Set TOKENBRIDGE_RUNTIME_DIR to a short path."
+            ) from err
         finally:
             os.umask(previous)
         own.listen(BACKLOG)
