@@ -58,7 +58,7 @@ class Answers:
             if err.remote_code != "not-allowed-now":  # withdrawn while it was on its way
                 raise
         finally:
-            value[:] = bytes(len(value))
+            _wipe(value)
 
     def _value(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
         kind = question["kind"]
@@ -113,9 +113,19 @@ class Answers:
         while True:
             first = terminal.ask(LABELS["new-pin"], hidden=True, interrupt=interrupt)
             second = terminal.ask("Once more: ", hidden=True, interrupt=interrupt) if first is not None else None
-            if first is None or second is None or first == second:
-                return first if second is not None else None
+            same = first == second
+            _wipe(second)
+            if first is not None and second is not None and same:
+                return first
+            _wipe(first)
+            if first is None or second is None:
+                return None
             terminal.note("The two are not the same. Nothing was changed; type them again.")
+
+
+def _wipe(typed: bytearray | None) -> None:
+    if typed is not None:
+        typed[:] = bytes(len(typed))
 
 
 def describe(question: Mapping[str, Any]) -> str:

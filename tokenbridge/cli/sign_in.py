@@ -75,7 +75,7 @@ def sign_in(**options: Any) -> int:
     with client.connect().stream("POST", "/v1/sign-in", request) as stream:
         outcome = follow(stream, answers, lambda line: _say_step(plain(line), answers))["outcome"]
     click.echo(json.dumps(outcome) if options["as_json"] else describe(plain(outcome)))
-    return EXIT_BY_DECISION.get(outcome["decision"], exits.REFUSED)
+    return EXIT_BY_DECISION.get(str(outcome["decision"]), exits.REFUSED)
 
 
 def _say_step(line: Mapping[str, Any], answers: Answers) -> None:
@@ -96,19 +96,32 @@ def _say_step(line: Mapping[str, Any], answers: Answers) -> None:
 
 
 def describe(outcome: Mapping[str, Any]) -> str:
-    """The outcome for people: what was decided, then why."""
+    """The outcome for people: what was decided, then why. A site may leave out or garble any of it."""
     lines = []
     if outcome["decision"] == "allow":
-        account = outcome["account"]
-        name = account.get("display_name") or account["username"]
-        lines.append(click.style(f"✓ Signed in as {name} ({account['username']})", fg="green", bold=True))
+        lines.append(click.style(f"✓ Signed in{_as_whom(outcome.get('account'))}", fg="green", bold=True))
     elif outcome["decision"] == "challenge":
-        wanted = ", ".join(METHOD_NAMES.get(m, m) for m in outcome.get("methods", ()))
+        wanted = ", ".join(METHOD_NAMES.get(str(m), str(m)) for m in outcome.get("methods") or ())
         lines.append(click.style(f"… A further proof is asked for: {wanted}", fg="yellow", bold=True))
     else:
         lines.append(click.style("✗ Not signed in", fg="red", bold=True))
-    lines.append(f"  {outcome['sentence']}")
-    said = outcome["sentence"].lower()
-    more = [reason["text"] for reason in outcome.get("reasons", ()) if reason["text"].rstrip(".").lower() not in said]
-    lines += [click.style(f"    · {text}", dim=True) for text in more]
+    sentence = str(outcome.get("sentence") or "The site does not say why.")
+    lines.append(f"  {sentence}")
+    lines += [click.style(f"    · {text}", dim=True) for text in _reasons(outcome) if not _repeats(text, sentence)]
     return "\n".join(lines)
+
+
+def _as_whom(account: Any) -> str:
+    if not isinstance(account, dict) or not account.get("username"):
+        return ""
+    return f" as {account.get('display_name') or account['username']} ({account['username']})"
+
+
+def _reasons(outcome: Mapping[str, Any]) -> list[str]:
+    reasons = outcome.get("reasons")
+    given = reasons if isinstance(reasons, list) else []
+    return [str(reason["text"]) for reason in given if isinstance(reason, dict) and reason.get("text")]
+
+
+def _repeats(text: str, sentence: str) -> bool:
+    return text.rstrip(".").lower() in sentence.lower()

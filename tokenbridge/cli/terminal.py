@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
+from types import FrameType
 from typing import Final
 
 import click
@@ -43,11 +45,12 @@ def ask(prompt: str, *, hidden: bool, interrupt: int | None = None) -> bytearray
 
 def _ask(tty: int, prompt: str, *, hidden: bool, interrupt: int | None) -> bytearray | None:
     before = termios.tcgetattr(tty)
-    if hidden:
-        quiet = termios.tcgetattr(tty)
-        quiet[3] &= ~termios.ECHO
-        termios.tcsetattr(tty, termios.TCSAFLUSH, quiet)
+    previous = signal.signal(signal.SIGTERM, _leave)
     try:
+        if hidden:
+            quiet = termios.tcgetattr(tty)
+            quiet[3] &= ~termios.ECHO
+            termios.tcsetattr(tty, termios.TCSAFLUSH, quiet)
         os.write(tty, prompt.encode())
         watched = [tty] if interrupt is None else [tty, interrupt]
         readable, _, _ = select.select(watched, [], [])
@@ -58,11 +61,18 @@ def _ask(tty: int, prompt: str, *, hidden: bool, interrupt: int | None) -> bytea
         return _line(tty, echo_newline=hidden)
     finally:
         termios.tcsetattr(tty, termios.TCSAFLUSH, before)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  a signal handler's shape
+    """End as the signal would, but with the terminal's echo given back on the way."""
+    sys.exit(128 + number)
 
 
 def _line(tty: int, *, echo_newline: bool) -> bytearray:
     # In canonical mode a read gives one whole line.
-    typed = bytearray(os.read(tty, MAX_INPUT))
+    typed = bytearray(MAX_INPUT)
+    del typed[os.readv(tty, [typed]) :]  # into the buffer that is wiped later, without a copy that is not
     if echo_newline:
         os.write(tty, b"\n")
     if not typed:
