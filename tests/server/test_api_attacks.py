@@ -259,7 +259,7 @@ class TestStore:
         finally:
             connection.close()
         with bench.office() as opened, opened.database.read() as tx:
-            verdict = audit.verify(tx)
+            verdict = audit.verify(tx, opened.ring)
         assert verdict.broken_at is None
         assert verdict.rows == len(trail(bench))
 

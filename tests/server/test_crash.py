@@ -53,7 +53,7 @@ def test_killed_at_any_moment(fresh: Bench):
 
 def check_store(bench: Bench) -> None:
     with bench.office() as opened, opened.database.read() as tx:
-        assert audit.verify(tx).broken_at is None
+        assert audit.verify(tx, opened.ring).broken_at is None
         recorded = {entry.sign_in for entry in audit.entries(tx, limit=100_000) if entry.event == "signed-in"}
     with closing(sqlite3.connect(bench.data / "server.db")) as db:
         sessions = [row[0] for row in db.execute("SELECT sign_in_ref FROM sessions")]

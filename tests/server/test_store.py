@@ -15,17 +15,22 @@ from tests.server.conftest import now
 from tokenbridge.errors import NotAllowedNow, SetupError
 from tokenbridge.rp.challenge import new_challenge
 from tokenbridge.server import login
+from tokenbridge.server.keys import Key, KeyRing
 from tokenbridge.server.store import accounts, audit, sign_ins, throttle
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.schema import Base
 from tokenbridge.server.store.upgrade import upgrade
 
+RING = KeyRing((Key(id=bytes(8), value=bytes(32)),))
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     made = Database(f"sqlite:///{tmp_path / 'x.db'}")
     upgrade(made)
+    with made.write() as tx:
+        assert audit.seal_first(tx, RING)
     yield made
     made.close()
 
@@ -38,10 +43,10 @@ def test_migrations_make_what_the_models_say(database: Database):
 
 def test_upgrade_twice_changes_nothing(database: Database):
     with database.write() as tx:
-        audit.append(tx, now(), audit.Event(event="x", detail={}))
+        audit.append(tx, now(), audit.Event(event="x", detail={}), RING)
     upgrade(database)
     with database.read() as tx:
-        assert audit.verify(tx).rows == 1
+        assert audit.verify(tx, RING).rows == 1
 
 
 def test_database_of_a_newer_version_is_left_alone(database: Database):
@@ -65,12 +70,12 @@ def test_many_writers_make_one_chain(database: Database):
     def write(number: int) -> None:
         for count in range(10):
             with database.write() as tx:
-                audit.append(tx, now(), audit.Event(event="x", account=f"writer{number}", detail={"n": count}))
+                audit.append(tx, now(), audit.Event(event="x", account=f"writer{number}", detail={"n": count}), RING)
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(8)))
     with database.read() as tx:
-        assert audit.verify(tx) == audit.Verdict(rows=80)
+        assert audit.verify(tx, RING) == audit.Verdict(rows=80)
         mine = audit.entries(tx, account="writer3")
     assert [entry.detail["n"] for entry in mine] == list(range(10))
 
@@ -121,3 +126,31 @@ def test_throttle_counts_per_name_and_minute(database: Database):
     assert attempts("alice", start, 12) == [True] * 10 + [False] * 2
     assert attempts("bob", start, 1) == [True]
     assert attempts("alice", start + dt.timedelta(seconds=30), 1) == [True]
+
+
+STRANGER = KeyRing((Key(id=bytes(8), value=bytes([1]) * 32),))
+
+
+def test_a_trail_written_without_the_key_file_shows(database: Database):
+    """Who has the database can make rows whose hashes fit; the seal of the end they can't make, nor can time heal it."""
+    with database.write() as tx:
+        audit.append(tx, now(), audit.Event(event="true", detail={}), RING)
+    with database.write() as tx:
+        audit.append(tx, now(), audit.Event(event="forged", detail={}), STRANGER)
+    for _ in range(2):
+        with database.read() as tx:
+            verdict = audit.verify(tx, RING)
+        assert verdict.broken_at == verdict.rows
+        assert "key file" in verdict.what
+        with database.write() as tx:
+            audit.append(tx, now(), audit.Event(event="true again", detail={}), RING)
+
+
+def test_a_trail_is_sealed_once_and_then_by_the_newest_key(database: Database):
+    renewed = RING.rotated()
+    with database.write() as tx:
+        assert not audit.seal_first(tx, STRANGER)
+        audit.append(tx, now(), audit.Event(event="x", detail={}), renewed)
+    with database.read() as tx:
+        assert audit.verify(tx, renewed).broken_at is None
+        assert audit.verify(tx, RING).broken_at is not None  # as after the old key was given up

@@ -54,7 +54,7 @@ def audit(data: Path | None, verify: bool, user: str, limit: int, as_json: bool)
 
 def _verify(office: Office, *, as_json: bool) -> None:
     with office.database.read() as tx:
-        verdict = trail.verify(tx)
+        verdict = trail.verify(tx, office.ring)
     if verdict.broken_at is not None:
         raise SetupError(
             f"The audit trail is broken: {verdict.what}.",

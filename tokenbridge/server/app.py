@@ -48,9 +48,10 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         idle=dt.timedelta(seconds=settings.session_idle_seconds),
         overall=dt.timedelta(seconds=settings.session_overall_seconds),
     )
-    ledger, trust, book = Ledger(database, clock, lifetimes), TrustBook(database), KeyBook(settings.key_file)
+    trust, book = TrustBook(database), KeyBook(settings.key_file)
+    ledger = Ledger(database, book, clock, lifetimes)
     app.state.database = database
-    app.state.sessions = SessionDesk(database, clock, lifetimes)
+    app.state.sessions = SessionDesk(database, book, clock, lifetimes)
     app.state.parts = Parts(
         settings=settings,
         ledger=ledger,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import os
 import secrets
@@ -59,6 +60,14 @@ class KeyRing:
             detail=f"{context}: key {key_id.hex()}",
         )
 
+    def seal(self, data: bytes) -> str:
+        """HMAC-SHA-256 of `data` in hex, by the newest key."""
+        return _mac(self.keys[0], data)
+
+    def sealed(self, data: bytes, seal: str) -> bool:
+        """Whether `seal` was made of `data` with a key of this server."""
+        return any(hmac.compare_digest(_mac(key, data).encode(), seal.encode()) for key in self.keys)
+
     def is_current(self, sealed: bytes) -> bool:
         """Whether the newest key encrypted `sealed`."""
         return sealed.startswith(self.keys[0].id)
@@ -66,6 +75,12 @@ class KeyRing:
     def rotated(self) -> KeyRing:
         """The same ring with a new first key."""
         return KeyRing((_new_key(), *self.keys))
+
+
+def _mac(key: Key, data: bytes) -> str:
+    # A key of its own for each purpose: what encrypts does not authenticate as well.
+    own = hmac.digest(key.value, b"tokenbridge seal", "sha256")
+    return hmac.digest(own, data, "sha256").hex()
 
 
 def _new_key() -> Key:

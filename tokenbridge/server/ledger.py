@@ -15,6 +15,7 @@ from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, Retry, Tok
 from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login
+from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.store import audit, cards, sessions, sign_ins
 from tokenbridge.server.store.database import Database
@@ -77,8 +78,9 @@ Next = login.Event | Callable[[Moment], login.Event]
 class Ledger:
     """Moves sign-in transactions on, safely with many threads and processes at once."""
 
-    def __init__(self, database: Database, clock: Clock, lifetimes: sessions.Lifetimes) -> None:
+    def __init__(self, database: Database, book: KeyBook, clock: Clock, lifetimes: sessions.Lifetimes) -> None:
         self._database = database
+        self._keys = book
         self._clock = clock
         self._lifetimes = lifetimes
 
@@ -121,7 +123,7 @@ class Ledger:
         for effect in result.effects:
             match effect:
                 case login.Record():
-                    work.entries.append(audit.append(work.tx, work.now, _event(work, effect)))
+                    work.entries.append(audit.append(work.tx, work.now, _event(work, effect), self._keys.ring()))
                 case login.OpenSession():
                     work.opened = self._open_session(work, effect)
                 case login.Answer():

@@ -8,6 +8,7 @@ import json
 from tokenbridge import log
 from tokenbridge.errors import NoSession
 from tokenbridge.server import keys
+from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Clock
 from tokenbridge.server.store import audit, sessions
 from tokenbridge.server.store.database import Database
@@ -16,8 +17,9 @@ from tokenbridge.server.store.database import Database
 class SessionDesk:
     """Every method raises `NoSession` when the token is not that of a valid session."""
 
-    def __init__(self, database: Database, clock: Clock, lifetimes: sessions.Lifetimes) -> None:
+    def __init__(self, database: Database, book: KeyBook, clock: Clock, lifetimes: sessions.Lifetimes) -> None:
         self._database = database
+        self._keys = book
         self._clock = clock
         self._lifetimes = lifetimes
 
@@ -53,5 +55,5 @@ class SessionDesk:
                 request=request,
                 detail={},
             )
-            entry = audit.append(tx, now, event)
+            entry = audit.append(tx, now, event, self._keys.ring())
         log.audit().info(json.dumps(entry.as_dict()))

@@ -6,7 +6,7 @@ import datetime as dt
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Office:
     def record(self, tx: Session, event: str, account: str = "", **detail: Any) -> None:
         """Audit what the operator does, in the same transaction."""
         detail["operator_uid"] = os.getuid()
-        audit.append(tx, self.now(), audit.Event(event=event, account=account, detail=detail))
+        audit.append(tx, self.now(), audit.Event(event=event, account=account, detail=detail), self.ring)
 
 
 @contextmanager
@@ -65,12 +65,20 @@ def initialise(data: Path | None, **changes: Any) -> tuple[Settings, TlsFiles | 
         settings.write(wanted)
     except OSError as err:
         raise SetupError(f"The data directory {folder} can't be written: {err.strerror}.") from err
-    keys.create(wanted.key_file)
+    ring = keys.create(wanted.key_file)
     database = Database(base.database_url)
     upgrade(database)
+    _seal(Office(settings=wanted, database=database, ring=ring))
     database.close()
     _close_to_others(folder)
     return settings.load(data), files
+
+
+def _seal(office: Office) -> None:
+    """Seal the audit trail if it never was. Where it had rows already, the trail says so from then on."""
+    with office.database.write() as tx:
+        if audit.seal_first(tx, office.ring) and audit.entries(tx, limit=1):
+            office.record(tx, "audit-sealed")
 
 
 def _close_to_others(folder: Path) -> None:
@@ -86,11 +94,12 @@ def rotate_keys(office: Office) -> int:
     """
     ring = office.ring.rotated()
     keys.save(office.settings.key_file, ring)
+    renewed = replace(office, ring=ring)
     with office.database.write() as tx:
         rows = accounts.all_totp(tx)
         for row in rows:
             context = totp.context(row.account_id)
             row.secret = ring.encrypt(ring.decrypt(row.secret, context=context), context=context)
-        office.record(tx, "keys-rotated", secrets=len(rows))
+        renewed.record(tx, "keys-rotated", secrets=len(rows))  # seals the audit trail with the new key as well
     keys.save(office.settings.key_file, KeyRing(ring.keys[:1]))
     return len(rows)

@@ -1,4 +1,8 @@
-"""The audit trail: an append-only chain of rows, each holding the hash of the one before. It decides nothing."""
+"""The audit trail: an append-only chain of rows, each holding the hash of the one before. It decides nothing.
+
+The end of the chain is sealed with a key that is not in the database. Without it a whole new chain, or a shorter one,
+could be written in place of the true one.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,19 @@ from typing import Any, Final
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
+from tokenbridge import log
 from tokenbridge.errors import SetupError
+from tokenbridge.server.keys import KeyRing
 from tokenbridge.server.store.schema import AuditHead, AuditRow
 
 START: Final = "0" * 64
 
 # Built once: building a statement costs more than running it.
-_NEXT: Final = update(AuditHead).values(seq=AuditHead.seq + 1).returning(AuditHead.seq, AuditHead.hash)
+_NEXT: Final = update(AuditHead).values(seq=AuditHead.seq + 1).returning(AuditHead.seq, AuditHead.hash, AuditHead.seal)
 _ADD: Final = insert(AuditRow)
-_CLOSE: Final = update(AuditHead).values(hash=bindparam("new_hash"))
+_CLOSE: Final = update(AuditHead).values(hash=bindparam("new_hash"), seal=bindparam("new_seal"))
+
+_log = log.get("server.audit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +68,11 @@ class Verdict:
     what: str = ""
 
 
-def append(tx: Session, at: dt.datetime, event: Event) -> Entry:
-    """Add one row. Writers queue at the head row, so that the chain never forks."""
+def append(tx: Session, at: dt.datetime, event: Event, ring: KeyRing) -> Entry:
+    """Add one row. Writers queue at the head row, so that the chain never forks.
+
+    A trail whose seal does not fit goes on without a good one: adding a row must not hide what was done to it.
+    """
     connection = tx.connection()
     head = connection.execute(_NEXT).one_or_none()
     if head is None:
@@ -78,8 +89,28 @@ def append(tx: Session, at: dt.datetime, event: Event) -> Entry:
     }
     values["hash"] = _hash(values)
     connection.execute(_ADD, values)
-    connection.execute(_CLOSE, {"new_hash": values["hash"]})
+    good = head.seal is not None and ring.sealed(_end(head.seq - 1, head.hash), head.seal)
+    if not good:
+        _log.error("the end of the audit trail has no good seal: run `tokenbridge server audit --verify`")
+    seal = ring.seal(_end(head.seq, values["hash"])) if good else head.seal
+    connection.execute(_CLOSE, {"new_hash": values["hash"], "new_seal": seal})
     return _entry(values)
+
+
+def seal_first(tx: Session, ring: KeyRing) -> bool:
+    """Seal a trail that never was, if its chain is whole; False when it has a seal or is broken."""
+    seq, last, seal = tx.execute(_HEAD).one()
+    if seal is not None or _chain(tx).broken_at is not None:
+        return False
+    tx.connection().execute(_CLOSE, {"new_hash": last, "new_seal": ring.seal(_end(seq, last))})
+    return True
+
+
+_HEAD: Final = select(AuditHead.seq, AuditHead.hash, AuditHead.seal)
+
+
+def _end(seq: int, last: str) -> bytes:
+    return f"audit:{seq}:{last}".encode()
 
 
 def entries(tx: Session, *, account: str = "", after: int = 0, limit: int = 1000) -> list[Entry]:
@@ -90,8 +121,22 @@ def entries(tx: Session, *, account: str = "", after: int = 0, limit: int = 1000
     return [_entry(_values(row)) for row in reversed(tx.scalars(query).all())]
 
 
-def verify(tx: Session) -> Verdict:
-    """Recompute the whole chain and compare it with the head, which also shows rows cut off at the end."""
+def verify(tx: Session, ring: KeyRing) -> Verdict:
+    """Recompute the whole chain and compare it with the head and its seal, which also shows rows cut off at the end."""
+    found = _chain(tx)
+    if found.broken_at is not None:
+        return found
+    seq, last, seal = tx.execute(_HEAD).one()
+    if seal is None:
+        what = "its end was never sealed; right after an upgrade run `tokenbridge server init`"
+        return Verdict(rows=seq, broken_at=seq, what=what)
+    if not ring.sealed(_end(seq, last), seal):
+        what = "its end was written by somebody without this server's key file"
+        return Verdict(rows=seq, broken_at=seq, what=what)
+    return found
+
+
+def _chain(tx: Session) -> Verdict:
     previous, count = START, 0
     for row in _all(tx):
         count += 1

@@ -158,7 +158,7 @@ class SessionRow(Base):
     assurance: Mapped[dict[str, Any]] = mapped_column(JSON)
     started_at: Mapped[dt.datetime] = mapped_column(Utc)
     idle_expires_at: Mapped[dt.datetime] = mapped_column(Utc)
-    expires_at: Mapped[dt.datetime] = mapped_column(Utc)
+    expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
 
 
@@ -173,13 +173,17 @@ class Throttle(Base):
 
 
 class AuditHead(Base):
-    """The one row that says where the audit trail ends. Changing it first puts writers in line."""
+    """The one row that says where the audit trail ends. Changing it first puts writers in line.
+
+    `seal` authenticates it by the server's key file, so that who has the database alone can't write another trail.
+    """
 
     __tablename__ = "audit_head"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[str] = mapped_column(String(64))
+    seal: Mapped[str | None] = mapped_column(String(64))
 
     __table_args__ = (CheckConstraint("id = 1", name="single"),)
 
