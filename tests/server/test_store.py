@@ -132,7 +132,7 @@ STRANGER = KeyRing((Key(id=bytes(8), value=bytes([1]) * 32),))
 
 
 def test_a_trail_written_without_the_key_file_shows(database: Database):
-    """Who has the database can make rows whose hashes fit; the seal of the end they can't make, nor can time heal it."""
+    """Who has the database can make rows whose hashes fit; the seal they can not, nor does time heal it."""
     with database.write() as tx:
         audit.append(tx, now(), audit.Event(event="true", detail={}), RING)
     with database.write() as tx:
