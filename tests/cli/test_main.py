@@ -165,6 +165,19 @@ def test_a_part_that_is_not_installed_says_how_to_install_it(
     assert "fastapi is missing" in shown
 
 
+def test_a_defect_is_a_sentence_and_a_traceback_on_request(
+    mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TOKENBRIDGE_DEBUG", raising=False)
+    assert run(mocker, ZeroDivisionError("oops")) == exits.FAILED
+    shown = capsys.readouterr().err
+    assert "TOKENBRIDGE_DEBUG=1" in shown
+    assert "oops" not in shown
+    monkeypatch.setenv("TOKENBRIDGE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        run(mocker, ZeroDivisionError("oops"))
+
+
 @pytest.mark.parametrize(("force", "no", "expected"), [("1", "1", True), ("", "1", False), ("", "", None)])
 def test_colour(monkeypatch: pytest.MonkeyPatch, force: str, no: str, expected: bool | None) -> None:
     monkeypatch.setenv("FORCE_COLOR", force)

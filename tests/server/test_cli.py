@@ -306,6 +306,34 @@ class TestAudit:
         with pytest.raises(SetupError, match=words):
             cli("audit", "--verify")
 
+    def test_verify_finds_a_chain_that_was_written_anew(self, fresh: Bench, cli: Cli):
+        """Whoever has the database alone can make all hashes fit, but not the seal: its key is in another file."""
+        for name in ("alice", "bob", "carol"):
+            cli("user", "add", name, password=PASSWORD)
+        shorter = "UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit WHERE seq = 2)"
+        tamper(fresh, "DELETE FROM audit WHERE seq = 3", shorter)
+        with pytest.raises(SetupError, match="without this server's key file"):
+            cli("audit", "--verify")
+        cli("user", "add", "dave", password=PASSWORD)  # what comes after does not heal it
+        with pytest.raises(SetupError, match="without this server's key file"):
+            cli("audit", "--verify")
+
+    def test_a_trail_without_a_seal_says_so_and_gets_one_on_record(self, fresh: Bench, cli: Cli):
+        cli("user", "add", "alice", password=PASSWORD)
+        tamper(fresh, "UPDATE audit_head SET seal = NULL")
+        cli("user", "add", "bob", password=PASSWORD)
+        with pytest.raises(SetupError, match="never sealed"):
+            cli("audit", "--verify")
+        cli("init")
+        assert cli.json("audit", "--verify") == {"rows": 3, "intact": True}
+        assert "audit-sealed" in cli("audit")
+
+    def test_the_seal_outlives_a_new_key(self, cli: Cli):
+        cli("user", "add", "alice", password=PASSWORD)
+        cli("rotate-keys")
+        cli("user", "add", "bob", password=PASSWORD)
+        assert cli.json("audit", "--verify")["intact"] is True
+
     def test_of_one_user(self, cli: Cli):
         for name in ("alice", "bob"):
             cli("user", "add", name, password=PASSWORD)
@@ -314,12 +342,13 @@ class TestAudit:
         assert "bob" in lines[0]
 
 
-def tamper(bench: Bench, statement: str) -> None:
+def tamper(bench: Bench, *statements: str) -> None:
     """What somebody with the database file and some patience does."""
     with closing(sqlite3.connect(bench.data / "server.db")) as db:
         for name in ("audit_no_update", "audit_no_delete"):
             db.execute(f"DROP TRIGGER {name}")
-        db.execute(statement)
+        for statement in statements:
+            db.execute(statement)
         db.commit()
 
 

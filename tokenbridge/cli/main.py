@@ -75,6 +75,12 @@ def main() -> None:
         fail(Cancelled("user"), as_json=as_json)
     except ModuleNotFoundError as err:
         fail(missing_part(err), as_json=as_json)
+    except Exception as err:
+        # The last resort: people get a sentence, developers the traceback.
+        if os.environ.get("TOKENBRIDGE_DEBUG"):
+            raise
+        step = "Run it again with TOKENBRIDGE_DEBUG=1 in the environment and report what it prints."
+        fail(TokenbridgeError(next_step=step, detail=repr(err)), as_json=as_json)
 
 
 def colour() -> bool | None:
