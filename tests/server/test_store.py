@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import func, select
 
 from tests.server.conftest import now
 from tokenbridge.errors import NotAllowedNow, SetupError
+from tokenbridge.rp.assurance import NOTHING
 from tokenbridge.rp.challenge import new_challenge
 from tokenbridge.server import login
 from tokenbridge.server.keys import Key, KeyRing
-from tokenbridge.server.store import accounts, audit, sign_ins, throttle
+from tokenbridge.server.store import accounts, audit, sessions, sign_ins, throttle
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.database import Database
-from tokenbridge.server.store.schema import Base
+from tokenbridge.server.store.schema import Base, SessionRow
 from tokenbridge.server.store.upgrade import upgrade
 
 RING = KeyRing((Key(id=bytes(8), value=bytes(32)),))
@@ -121,7 +123,7 @@ def test_throttle_counts_per_name_and_minute(database: Database):
 
     def attempts(name: str, at: dt.datetime, count: int) -> list[bool]:
         with database.write() as tx:
-            return [throttle.allow(tx, "password", name, at) for _ in range(count)]
+            return [throttle.allow(tx, throttle.PASSWORDS, name, at) for _ in range(count)]
 
     assert attempts("alice", start, 12) == [True] * 10 + [False] * 2
     assert attempts("bob", start, 1) == [True]
@@ -154,3 +156,38 @@ def test_a_trail_is_sealed_once_and_then_by_the_newest_key(database: Database):
     with database.read() as tx:
         assert audit.verify(tx, renewed).broken_at is None
         assert audit.verify(tx, RING).broken_at is not None  # as after the old key was given up
+
+
+def test_a_clock_that_was_wrong_for_a_moment_keeps_nobody_out(database: Database):
+    start = dt.datetime(2026, 1, 1, 12, 0, 30, tzinfo=dt.UTC)
+    for at in (start + dt.timedelta(days=3650), start):
+        with database.write() as tx:
+            assert all(throttle.allow(tx, throttle.PASSWORDS, "alice", at) for _ in range(10))
+    with database.write() as tx:
+        assert not throttle.allow(tx, throttle.PASSWORDS, "alice", start)
+
+
+def test_a_flood_of_beginnings_pushes_out_the_oldest(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sign_ins, "KEEP_AT_MOST", 10)
+    for number in range(25):
+        with database.write() as tx:
+            sign_ins.purge(tx, now())
+            challenge = new_challenge(random=number.to_bytes(32, "big"), origin="https://x", now=now())
+            sign_ins.add(tx, f"ref{number}", "cli", challenge)
+    with database.read() as tx:
+        there = [number for number in range(25) if sign_ins.find(tx, f"ref{number}") is not None]
+    assert there == list(range(14, 25))
+
+
+def test_sessions_are_forgotten_a_day_after_their_end(database: Database):
+    lifetimes = sessions.Lifetimes(idle=dt.timedelta(minutes=15), overall=dt.timedelta(hours=12))
+    with database.write() as tx:
+        account = accounts.add(tx, NewAccount(username="alice", display_name=""), now())
+        new = sessions.NewSession(token_hash="t", account_id=account.id, sign_in_ref="ref", assurance=NOTHING)
+        end = sessions.add(tx, new, now(), lifetimes)
+    left = []
+    for at in (end + sessions.KEEP, end + sessions.KEEP + dt.timedelta(seconds=1)):
+        with database.write() as tx:
+            sessions.purge(tx, at)
+            left.append(tx.scalar(select(func.count()).select_from(SessionRow)))
+    assert left == [1, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from tests.server.conftest import PASSWORD, Bench, Person, now
 from tokenbridge.server import app, passwords, settings
 from tokenbridge.server.sign_in import SignInDesk
-from tokenbridge.server.store import database
+from tokenbridge.server.store import audit, database, throttle
 
 
 @dataclass
@@ -162,6 +163,44 @@ def test_attempts_of_one_account_are_limited_per_minute(fresh: Bench, local: Loc
     clock.on(seconds=60)
     answer = local.step(local.begin(), "password", username=person.username, password=PASSWORD)
     assert answer.status_code == 200
+
+
+def test_a_limit_that_holds_is_recorded_once_a_minute(fresh: Bench, local: Local, clock: Clock):
+    clock.time = clock.time.replace(second=5)
+    person = fresh.person()
+    for _ in range(2):
+        for name in (person.username, "nobody-here"):
+            for _ in range(13):
+                local.step(local.begin(), "password", username=name, password="wrong password")
+        clock.on(seconds=60)
+    with fresh.office() as opened, opened.database.read() as tx:
+        found = [entry for entry in audit.entries(tx) if entry.event == "rate-limited"]
+    assert [entry.account for entry in found] == [person.username, ""] * 2
+    assert "nobody-here" not in str(found)
+
+
+def test_a_hundred_wrong_codes_in_a_row_are_the_most(
+    fresh: Bench, local: Local, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    clock.time = clock.time.replace(hour=1, minute=0, second=5)
+    monkeypatch.setattr(throttle, "CODES_IN_A_ROW", dataclasses.replace(throttle.CODES_IN_A_ROW, most=6))
+    person = fresh.person()
+
+    def tried(code: str, count: int) -> list[int]:
+        codes = []
+        for _ in range(count):
+            ticket = local.begin()
+            local.step(ticket, "password", username=person.username, password=PASSWORD)
+            codes.append(local.step(ticket, "code", method="totp", code=code).status_code)
+            clock.on(seconds=30)
+        return codes
+
+    assert tried("000000", 5) == [403] * 5
+    assert tried(person.totp.at(clock.time), 1) == [200]
+    assert tried("000000", 8) == [403] * 6 + [429] * 2
+    assert tried(person.totp.at(clock.time), 1) == [429]
+    clock.on(days=1)
+    assert tried(person.totp.at(clock.time), 1) == [200]
 
 
 def test_limits_do_not_keep_the_card_out(fresh: Bench, local: Local, clock: Clock):

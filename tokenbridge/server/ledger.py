@@ -17,7 +17,7 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.people import Person, person
-from tokenbridge.server.store import audit, cards, sessions, sign_ins
+from tokenbridge.server.store import audit, cards, sessions, sign_ins, throttle
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sign_ins import Pending
 
@@ -90,6 +90,7 @@ class Ledger:
         challenge = new_challenge(random=random, origin=origin, now=now, ttl=ttl)
         with self._database.write() as tx:
             sign_ins.purge(tx, now)
+            sessions.purge(tx, now)
             sign_ins.add(tx, keys.hash_token(token), client, challenge)
         return token, challenge
 
@@ -116,6 +117,18 @@ class Ledger:
         if work.refuse is not None:
             raise _error(work.refuse)
         return Done(pending=pending, state=work.state, answer=work.answer, person=work.person, opened=work.opened)
+
+    def report(self, about: str, event: audit.Event) -> None:
+        """Add `event` to the audit trail, once a minute for the same `about`: a flood must not become one of rows."""
+        now = self._clock()
+        with self._database.read() as tx:
+            if throttle.spent(tx, throttle.REPORTS, about, now):
+                return
+        with self._database.write() as tx:
+            if not throttle.allow(tx, throttle.REPORTS, about, now):
+                return
+            entry = audit.append(tx, now, event, self._keys.ring())
+        log.audit().info(json.dumps(entry.as_dict()))
 
     def _step(self, work: Moment, event: login.Event) -> None:
         result = login.step(work.state, event)

@@ -8,13 +8,14 @@ from typing import Final
 from tokenbridge.errors import NotAllowedNow, RejectReason, TooMany
 from tokenbridge.rp.policy import Policy
 from tokenbridge.rp.proof import Factor, Method, Proof
-from tokenbridge.server import login, totp
+from tokenbridge.server import keys, login, totp
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Done, Ledger, Moment
 from tokenbridge.server.people import Person, person
-from tokenbridge.server.store import accounts, throttle
+from tokenbridge.server.store import accounts, audit, throttle
 from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.throttle import Limit
 
 _KNOWLEDGE: Final = frozenset({Factor.KNOWLEDGE})
 _POSSESSION: Final = frozenset({Factor.POSSESSION})
@@ -42,11 +43,17 @@ class PasswordSignIn:
     def begin(self, token: str, username: str, request: str) -> PasswordAttempt:
         """Count the attempt and find what to compare with."""
 
+        gate, name = _Gate(), accounts.normal(username)
+
         def counted(moment: Moment) -> login.Event:
-            _count(moment, "password", accounts.normal(username))
+            gate.count(moment, throttle.PASSWORDS, name)
             return login.PasswordPresented()
 
-        self.ledger.advance(token, request, counted)
+        try:
+            self.ledger.advance(token, request, counted)
+        except TooMany:
+            self._report(token, request, gate, username=name)
+            raise
         with self.database.read() as tx:
             account = accounts.find(tx, username)
             who = person(tx, account.id) if account is not None else None
@@ -68,12 +75,36 @@ class PasswordSignIn:
     def code(self, token: str, code: str, request: str) -> Done:
         """Compare and spend a code, all in one database transaction."""
 
+        gate = _Gate()
+
         def counted(moment: Moment) -> login.Event:
             if isinstance(moment.state, login.AwaitingCode):
-                _count(moment, "code", str(moment.state.account))
+                gate.count(moment, throttle.CODES, str(moment.state.account))
+                gate.count(moment, throttle.CODES_IN_A_ROW, str(moment.state.account))
             return login.CodePresented()
 
-        return self.ledger.advance(token, request, counted, lambda moment: self._code_shown(moment, code))
+        try:
+            return self.ledger.advance(token, request, counted, lambda moment: self._code_shown(moment, code))
+        except TooMany:
+            self._report(token, request, gate)
+            raise
+
+    def _report(self, token: str, request: str, gate: _Gate, username: str = "") -> None:
+        """Record that a limit holds somebody up; what the machine counted is on record already."""
+        limit = gate.closed
+        if limit is None:
+            return
+        with self.database.read() as tx:
+            account = accounts.find(tx, username) if username else accounts.by_id(tx, int(gate.name))
+        # A name of nobody is not written down: people type passwords into the wrong field.
+        event = audit.Event(
+            event="rate-limited",
+            account=account.username if account is not None else "",
+            sign_in=keys.hash_token(token),
+            request=request,
+            detail={"detail": f"{limit.kind}: more than {limit.most} attempts in {limit.minutes} min"},
+        )
+        self.ledger.report(f"{limit.kind}:{gate.name}", event)
 
     def _password_shown(self, moment: Moment, who: Person) -> login.Event:
         waiting = moment.state if isinstance(moment.state, login.AwaitingPassword) else None
@@ -106,7 +137,10 @@ class PasswordSignIn:
         step = totp.step_of(secret, code, moment.now)
         if step is None:
             return "wrong code"
-        return "" if accounts.spend_step(moment.tx, account, step) else "code used before"
+        if not accounts.spend_step(moment.tx, account, step):
+            return "code used before"
+        throttle.forget(moment.tx, throttle.CODES_IN_A_ROW, str(account))
+        return ""
 
 
 def _wrong_password(who: Person | None, *, good: bool) -> login.Refused:
@@ -120,7 +154,17 @@ def _wrong_password(who: Person | None, *, good: bool) -> login.Refused:
     return login.Refused(by=Method.PASSWORD, reason=RejectReason.CREDENTIALS_WRONG, detail=detail, account=account)
 
 
-def _count(moment: Moment, kind: str, name: str) -> None:
-    # Raising undoes this very count as well, which leaves the counter at its limit for the rest of the minute.
-    if not throttle.allow(moment.tx, kind, name, moment.now):
-        raise TooMany
+class _Gate:
+    """Lets attempts through as far as the limits allow, and remembers which limit did not."""
+
+    def __init__(self) -> None:
+        self.closed: Limit | None = None
+        self.name = ""
+
+    def count(self, moment: Moment, limit: Limit, name: str) -> None:
+        # Raising undoes this very count as well, which leaves the counter at its limit until its time is over.
+        if not throttle.allow(moment.tx, limit, name, moment.now):
+            self.closed, self.name = limit, name
+            if limit is throttle.CODES_IN_A_ROW:
+                raise TooMany("Too many wrong codes.", next_step="Sign in with your card, or try again tomorrow.")
+            raise TooMany

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.assurance import Assurance
@@ -15,7 +15,11 @@ from tokenbridge.server.store.schema import Account, SessionRow
 TOUCH_EVERY: Final = dt.timedelta(seconds=15)
 """A session's idle limit moves at most this often, so that busy clients do not make a write of every request."""
 
+KEEP: Final = dt.timedelta(days=1)
+"""How long a session is kept after its last possible moment: longer than the sign-in that opened it."""
+
 _ADD: Final = insert(SessionRow)
+_PURGE: Final = delete(SessionRow).where(SessionRow.expires_at < bindparam("oldest"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,3 +120,8 @@ def end_all(tx: Session, account_id: int, now: dt.datetime) -> int:
     """End every session of an account; returns how many there were."""
     mark = update(SessionRow).where(SessionRow.account_id == account_id, SessionRow.ended_at.is_(None))
     return tx.connection().execute(mark.where(SessionRow.expires_at > now).values(ended_at=now)).rowcount
+
+
+def purge(tx: Session, now: dt.datetime) -> None:
+    """Forget sessions that ended long ago; the audit trail keeps what happened in them."""
+    tx.connection().execute(_PURGE, {"oldest": now - KEEP})

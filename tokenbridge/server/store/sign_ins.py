@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import NotAllowedNow, UndecidedReason
@@ -23,7 +23,11 @@ KEEP: Final = dt.timedelta(hours=1)
 _ADD: Final = insert(SignIn)
 _FIND: Final = select(SignIn.__table__).where(SignIn.token_hash == bindparam("ref"))
 _MOVE: Final = update(SignIn).where(SignIn.id == bindparam("which"), SignIn.version == bindparam("seen"))
+KEEP_AT_MOST: Final = 50_000
+"""A flood of beginnings pushes out the oldest ones: it never fills the disk, and nobody is turned away by it."""
+
 _PURGE: Final = delete(SignIn).where(SignIn.expires_at < bindparam("oldest"))
+_PUSH_OUT: Final = delete(SignIn).where(SignIn.id <= select(func.max(SignIn.id)).scalar_subquery() - bindparam("most"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +77,10 @@ def change(tx: Session, pending: Pending, state: login.State) -> None:
 
 
 def purge(tx: Session, now: dt.datetime) -> None:
-    """Forget transactions that ended long ago."""
-    tx.connection().execute(_PURGE, {"oldest": now - KEEP})
+    """Forget transactions that ended long ago, and the oldest ones when there are too many."""
+    connection = tx.connection()
+    connection.execute(_PURGE, {"oldest": now - KEEP})
+    connection.execute(_PUSH_OUT, {"most": KEEP_AT_MOST})
 
 
 # --- states as JSON --------------------------------------------------------------------------------------------

@@ -1,25 +1,70 @@
-"""Counts attempts per key and minute, for every process together. Keys of unknown names look like all others."""
+"""Counts attempts per key and span of time, for every process together. Keys of unknown names look like all others."""
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.server.store.schema import Throttle
 
-PER_MINUTE = 10
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """At most `most` attempts for one name within `minutes`, counted from fixed points in time."""
+
+    kind: str
+    most: int
+    minutes: int = 1
 
 
-def allow(tx: Session, kind: str, name: str, now: dt.datetime) -> bool:
-    """Count one attempt; False when this minute has had enough of them."""
-    key = hashlib.sha256(f"{kind}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
-    minute = int(now.timestamp()) // 60
-    tx.execute(delete(Throttle).where(Throttle.minute < minute))
-    again = update(Throttle).where(Throttle.key == key).values(count=Throttle.count + 1)
-    if tx.connection().execute(again).rowcount == 0:
-        tx.add(Throttle(key=key, minute=minute, count=1))
+PASSWORDS: Final = Limit(kind="password", most=10)
+CODES: Final = Limit(kind="code", most=10)
+CODES_IN_A_ROW: Final = Limit(kind="codes", most=100, minutes=24 * 60)
+"""SP 800-63B-4 section 3.2.2: no more than 100 wrong ones; a right one begins the count again."""
+REPORTS: Final = Limit(kind="report", most=1)
+"""How often the audit trail says that a limit holds somebody up."""
+
+_LONGEST: Final = max(limit.minutes for limit in (PASSWORDS, CODES, CODES_IN_A_ROW, REPORTS))
+
+# Built once: building a statement costs more than running it. A row's `minute` is the last one in which it counts;
+# one that is too far away was written while the clock was wrong, and would keep somebody out until then.
+_FORGET_OLD: Final = delete(Throttle).where(or_(Throttle.minute < bindparam("now"), Throttle.minute > bindparam("far")))
+_AGAIN: Final = update(Throttle).where(Throttle.key == bindparam("which")).values(count=Throttle.count + 1)
+_COUNT: Final = select(Throttle.count).where(Throttle.key == bindparam("which"))
+_SEEN: Final = select(Throttle.count, Throttle.minute).where(Throttle.key == bindparam("which"))
+_FIRST: Final = insert(Throttle)
+_FORGET: Final = delete(Throttle).where(Throttle.key == bindparam("which"))
+
+
+def allow(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
+    """Count one attempt; False when there were enough of them."""
+    connection, which, minute = tx.connection(), _key(limit, name), int(now.timestamp()) // 60
+    connection.execute(_FORGET_OLD, {"now": minute, "far": minute + _LONGEST})
+    if connection.execute(_AGAIN, {"which": which}).rowcount == 0:
+        last = minute - minute % limit.minutes + limit.minutes - 1
+        connection.execute(_FIRST, {"key": which, "minute": last, "count": 1})
         return True
-    return (tx.scalar(select(Throttle.count).where(Throttle.key == key)) or 0) <= PER_MINUTE
+    return connection.execute(_COUNT, {"which": which}).scalar_one() <= limit.most
+
+
+def spent(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
+    """Whether `allow` would say no; counts nothing, so takes no lock."""
+    found = tx.connection().execute(_SEEN, {"which": _key(limit, name)}).one_or_none()
+    if found is None:
+        return False
+    (count, last), minute = found, int(now.timestamp()) // 60
+    return bool(minute <= last <= minute + _LONGEST and count >= limit.most)
+
+
+def forget(tx: Session, limit: Limit, name: str) -> None:
+    """Begin the count again."""
+    tx.connection().execute(_FORGET, {"which": _key(limit, name)})
+
+
+def _key(limit: Limit, name: str) -> str:
+    return hashlib.sha256(f"{limit.kind}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
