@@ -52,6 +52,8 @@ class Envelope:
         except _ClientGone:
             return
         except TokenbridgeError as err:
+            # Raised here before the whole body has come: what is left of it is not waited for.
+            answer.close()
             await answer.fail(scope, receive, err, request_id)
         except Exception:  # noqa: BLE001 - the HTTP dispatcher: nothing may reach the client but a bland error
             _log.exception("request %s failed", request_id)
@@ -106,6 +108,10 @@ class _Answer:
             self._started = True
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
+
+    def close(self) -> None:
+        """End the connection after this answer."""
+        self._headers = (*self._headers, (b"connection", b"close"))
 
     async def fail(self, scope: Scope, receive: Receive, error: TokenbridgeError, request_id: str) -> None:
         if not self._started:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +12,7 @@ import uvicorn
 
 from tokenbridge.errors import SetupError
 from tokenbridge.server import app, keys, tls
+from tokenbridge.server.connections import guarded
 from tokenbridge.server.settings import Settings, changed, is_loopback
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.upgrade import upgrade
@@ -34,6 +36,8 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
     application = app.build(settings)
     config = uvicorn.Config(
         application,
+        http=guarded(),
+        ws="none",
         ssl_certfile=files.certificate if files else None,
         ssl_keyfile=files.key if files else None,
         log_config=None,
@@ -44,6 +48,9 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    config.load()
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2  # whatever the machine's OpenSSL settings say
     _Server(config, lambda: ready(f"{settings.scheme}://{_host(settings)}:{settings.port}")).run(sockets=[listener])
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from tokenbridge.errors import TooMany
 from tokenbridge.rp.challenge import NONCE_BYTES, Challenge
 from tokenbridge.rp.webeid import Algorithm
 from tokenbridge.server import login, passwords
@@ -20,6 +21,9 @@ from tokenbridge.server.password_sign_in import PasswordSignIn
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.trust import TrustBook
+
+MOST_HASHING: Final = 32
+"""Passwords that may wait for their slow comparison: more would only make everybody wait longer than they would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class SignInDesk:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._hashing = 0
 
     async def start(self, client: str) -> Ticket:
         """Begin a sign-in for the program `client`."""
@@ -69,8 +74,14 @@ class SignInDesk:
     async def password(self, token: str, username: str, password: str, request: str) -> Done:
         """Present a password. Unknown names, disabled accounts and wrong passwords look and cost the same."""
         flow, loop = self._parts.passwords, asyncio.get_running_loop()
-        attempt = await asyncio.to_thread(flow.begin, token, username, request)
-        good = await loop.run_in_executor(self._parts.hashing, passwords.verify, attempt.encoded, password)
+        if self._hashing >= MOST_HASHING:
+            raise TooMany("Too many people are signing in at this moment.", next_step="Try again in a few seconds.")
+        self._hashing += 1
+        try:
+            attempt = await asyncio.to_thread(flow.begin, token, username, request)
+            good = await loop.run_in_executor(self._parts.hashing, passwords.verify, attempt.encoded, password)
+        finally:
+            self._hashing -= 1
         return await asyncio.to_thread(partial(flow.complete, attempt, good=good))
 
     async def code(self, token: str, code: str, request: str) -> Done:

@@ -24,7 +24,7 @@ _ADD: Final = insert(SignIn)
 _FIND: Final = select(SignIn.__table__).where(SignIn.token_hash == bindparam("ref"))
 _MOVE: Final = update(SignIn).where(SignIn.id == bindparam("which"), SignIn.version == bindparam("seen"))
 KEEP_AT_MOST: Final = 50_000
-"""A flood of beginnings pushes out the oldest ones: it never fills the disk, and nobody is turned away by it."""
+"""A flood of beginnings pushes out the oldest and never fills the disk; above some 160 a second, living ones too."""
 
 _PURGE: Final = delete(SignIn).where(SignIn.expires_at < bindparam("oldest"))
 _PUSH_OUT: Final = delete(SignIn).where(SignIn.id <= select(func.max(SignIn.id)).scalar_subquery() - bindparam("most"))
