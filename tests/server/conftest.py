@@ -196,7 +196,10 @@ def running(data: Path) -> Iterator[Server]:
 
 @contextmanager
 def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tuple[str, list[str]]]:
-    """A small HTTP server on loopback: path -> (content type, body); also the list of paths asked for."""
+    """A small HTTP server on loopback: path -> (content type, body); also the list of paths asked for.
+
+    The content type "location" makes the body the address of a redirect.
+    """
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -204,7 +207,9 @@ def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tu
             asked.append(self.path)
             body = self.rfile.read(int(self.headers.get("content-length", "0")))
             kind, data = answers[self.path](body)
-            self.send_response(200)
+            self.send_response(302 if kind == "location" else 200)
+            if kind == "location":
+                self.send_header("location", data.decode())
             self.send_header("content-type", kind)
             self.send_header("content-length", str(len(data)))
             self.end_headers()

@@ -19,10 +19,10 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.server.conftest import PASSWORD, Bench, make_bench
+from tests.server.conftest import PASSWORD, Bench, make_bench, now
 from tokenbridge.cli.server import COMMANDS, server
 from tokenbridge.errors import BadRequest, Rejected, RejectReason, SetupError
-from tokenbridge.rig.pki import RigPki
+from tokenbridge.rig.pki import Profile, RigPki
 from tokenbridge.server import settings
 from tokenbridge.server.run import run
 
@@ -254,6 +254,16 @@ class TestCards:
         trusted("card", "enrol", "alice", "--pem", "-", stdin=card.der)
         with pytest.raises(BadRequest, match="another user"):
             trusted("card", "enrol", "bob", "--pem", "-", stdin=card.der)
+
+    def test_a_renewed_certificate_of_somebody_elses_card_is_refused(self, fresh: Bench, trusted: Cli):
+        for name in ("alice", "bob"):
+            trusted("user", "add", name, password=PASSWORD)
+        card = fresh.card()
+        renewed = fresh.pki.issue(card.key.public_key(), Profile(uid="000000000042"), now=now())
+        trusted("card", "enrol", "alice", "--pem", "-", stdin=card.der)
+        with pytest.raises(BadRequest, match="key is enrolled for another user"):
+            trusted("card", "enrol", "bob", "--pem", "-", stdin=renewed.public_bytes(Encoding.DER))
+        trusted("card", "enrol", "alice", "--pem", "-", stdin=renewed.public_bytes(Encoding.DER))
 
     @pytest.mark.parametrize(
         "text", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]

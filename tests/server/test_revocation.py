@@ -68,6 +68,32 @@ class TestOverHttp:
                     assert answer.json()["decision"] == "allow", answer.text
         assert sorted(asked) == ["/issuing.crl", "/root.crl"]
 
+    def test_redirects_are_followed_on_the_same_host_only(self, pki: RigPki):
+        """The addresses are plain HTTP: who alters an answer must not send this server where they like."""
+
+        async def fetch(url: str) -> tuple[bytes, ...]:
+            fetcher = RevocationFetcher(revocation.client(), now)
+            try:
+                return (await fetcher.fetch([Source(url)])).crls
+            finally:
+                await fetcher.close()
+
+        found = pki.crl(now=now())
+        with web({"/secret": lambda _: (CRL, found)}) as (inside, asked_inside):
+            answers = {
+                "/moved": lambda _: ("location", b"/crl"),
+                "/crl": lambda _: (CRL, found),
+                "/away": lambda _: ("location", f"{inside}/secret".encode()),
+                "/file": lambda _: ("location", b"file:///etc/passwd"),
+                "/round": lambda _: ("location", b"/round"),
+            }
+            with web(answers) as (url, asked):
+                assert asyncio.run(fetch(f"{url}/moved")) == (found,)
+                for path in ("away", "file", "round"):
+                    assert asyncio.run(fetch(f"{url}/{path}")) == ()
+        assert asked_inside == []
+        assert asked.count("/round") == 3
+
     def test_pem_is_taken_too(self, fresh: Bench):
         def pem(_: bytes) -> tuple[str, bytes]:
             return "text/plain", b"-----BEGIN X509 CRL-----\n%s-----END X509 CRL-----\n" % base64.encodebytes(

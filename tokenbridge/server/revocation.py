@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ DEADLINE_SECONDS: Final = 5.0
 MAX_CRL_BYTES: Final = 10 << 20
 MAX_OCSP_BYTES: Final = 64 << 10
 MAX_ENTRIES: Final = 256
+MAX_REDIRECTS: Final = 2
 KEEP_AT_MOST: Final = dt.timedelta(hours=1)
 """What claims to be fresh for longer is asked for again anyway: it is not verified yet when it is remembered."""
 
@@ -98,10 +100,10 @@ class RevocationFetcher:
         if body is not None:
             # RFC 6960 appendix A.1
             headers |= {"Content-Type": "application/ocsp-request", "Accept": "application/ocsp-response"}
+        method = "GET" if body is None else "POST"
         data = bytearray()
-        async with self._client.stream(
-            "GET" if body is None else "POST", source.url, content=body, headers=headers
-        ) as response:
+        response = await self._followed(self._client.build_request(method, source.url, content=body, headers=headers))
+        async with aclosing(response):
             response.raise_for_status()
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 # One small part of it may inflate to anything before its size is seen.
@@ -112,6 +114,22 @@ class RevocationFetcher:
                     raise ValueError(f"more than {limit} bytes")
         return unarmored(bytes(data))
 
+    async def _followed(self, request: httpx.Request) -> httpx.Response:
+        """The answer, redirects on the same host included. ValueError for one that leads elsewhere.
+
+        Most of these addresses are plain HTTP: who can alter an answer must not choose what this server asks for.
+        """
+        for _ in range(1 + MAX_REDIRECTS):
+            response = await self._client.send(request, stream=True)
+            following = response.next_request
+            if following is None:
+                return response
+            await response.aclose()
+            if not _same_place(request.url, following.url):
+                raise ValueError(f"it redirects to another place, {following.url}; configure that if it is right")
+            request = following
+        raise ValueError("it redirects again and again")
+
     def _remember(self, source: Source, kept: _Kept) -> None:
         if len(self._kept) >= MAX_ENTRIES:
             self._kept.pop(min(self._kept, key=lambda known: self._kept[known].until))
@@ -119,14 +137,20 @@ class RevocationFetcher:
 
 
 def client() -> httpx.AsyncClient:
-    """The HTTP client for revocation data: no proxy or netrc of the environment, few redirects, short time."""
+    """The HTTP client for revocation data: no proxy or netrc of the environment, no redirects, short time."""
     return httpx.AsyncClient(
         trust_env=False,
-        follow_redirects=True,
-        max_redirects=2,
+        follow_redirects=False,
         timeout=DEADLINE_SECONDS,
         limits=httpx.Limits(max_connections=20, max_keepalive_connections=5),
     )
+
+
+def _same_place(before: httpx.URL, after: httpx.URL) -> bool:
+    """The same host at the same port, or a change from plain HTTP to TLS at the usual ones."""
+    upgraded = (before.scheme, after.scheme, before.port, after.port) == ("http", "https", None, None)
+    same = (before.scheme, before.port) == (after.scheme, after.port)
+    return before.host == after.host and (same or upgraded)
 
 
 async def _ready(data: bytes) -> bytes:

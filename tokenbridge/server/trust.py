@@ -60,8 +60,10 @@ class TrustBook:
             if self._stamp != (stamp, files):
                 with self._database.read() as tx:
                     listed = anchors.listed(tx)
+                # Looked at before it is read: a file that changes in between is then read again.
+                files = _file_stamp(listed)
                 self._trust = build(listed)
-                self._stamp = (stamp, _file_stamp(listed))
+                self._stamp = (stamp, files)
             return self._trust
 
 
@@ -90,12 +92,13 @@ def _file_stamp(listed: Iterable[Anchor]) -> Sequence[object]:
     return tuple(_mark(path) for anchor in listed for path in anchor.crl_files)
 
 
-def _mark(path: str) -> tuple[str, int, int]:
+def _mark(path: str) -> tuple[str, int, int, int]:
     try:
         found = Path(path).stat()
     except OSError:
-        return path, 0, 0
-    return path, found.st_mtime_ns, found.st_size
+        return path, 0, 0, 0
+    # A copy may bring its old time along, and one list is often as long as the other.
+    return path, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _read(path: Path) -> bytes | None:

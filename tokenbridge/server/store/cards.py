@@ -46,6 +46,10 @@ def add(tx: Session, account_id: int, new: NewCard, now: dt.datetime) -> Enrolle
     row = tx.scalar(select(EnrolledCertificate).where(EnrolledCertificate.fingerprint == new.marks.fingerprint))
     if row is not None and row.account_id != account_id:
         raise BadRequest("This certificate is enrolled for another user.", next_step="Remove it there first.")
+    same_key = select(EnrolledCertificate.id).where(EnrolledCertificate.key == new.marks.key)
+    if tx.scalar(same_key.where(EnrolledCertificate.account_id != account_id).limit(1)) is not None:
+        # Two owners of one key would be nobody: neither could sign in any more.
+        raise BadRequest("This card's key is enrolled for another user.", next_step="Remove it there first.")
     if row is not None:
         row.label = new.label or row.label
         return row
