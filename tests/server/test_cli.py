@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +26,7 @@ from tokenbridge.cli.server import COMMANDS, server
 from tokenbridge.errors import BadRequest, Rejected, RejectReason, SetupError
 from tokenbridge.rig.pki import Profile, RigPki
 from tokenbridge.server import settings
+from tokenbridge.server.operator import follow
 from tokenbridge.server.run import run
 
 
@@ -291,6 +294,37 @@ class TestTrust:
             cli("trust", "add", "card", "--pem", "-", stdin=fresh.card().der)
         assert cli.json("trust", "list") == []
 
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (("--ocsp", "ocsp.example"), "not an address"),
+            (("--ocsp", "file:///etc/passwd"), "not an address"),
+            (("--crl", "http:///x.crl"), "not an address"),
+            (("--crl", "/nowhere/x.crl"), "can't be read: No such file"),
+            (("--crl", "ldap://dir.example/cn=x"), "can't be read"),
+            (("--crl", "root.pem"), "not a revocation list"),
+            (("--crl", "issuing.crl"), "another issuer: CN=Test SubCA01"),
+            (("--policy", "gold"), "not a policy OID"),
+        ],
+    )
+    def test_what_could_never_work_is_refused(
+        self, fresh: Bench, cli: Cli, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str], words: str
+    ):
+        monkeypatch.chdir(fresh.data)
+        (fresh.data / "root.pem").write_bytes(fresh.pki.root.certificate.public_bytes(Encoding.PEM))
+        with pytest.raises(BadRequest, match=words):
+            cli("trust", "add", "staff", "--pem", "root.pem", *options)
+        assert cli.json("trust", "list") == []
+
+    @pytest.mark.parametrize(("days", "words"), [(-15_000, "expired on"), (36_500, "not yet")])
+    def test_an_authority_that_is_not_valid_today(self, cli: Cli, days: int, words: str):
+        past = RigPki.create(now=now() + dt.timedelta(days=days))
+        with pytest.raises(BadRequest, match=words):
+            cli("trust", "add", "old", "--pem", "-", stdin=past.root.certificate.public_bytes(Encoding.PEM))
+
+    def test_a_crl_of_an_intermediate_needs_the_intermediate(self, trusted: Cli):
+        assert len(trusted.json("trust", "list")[0]["crl_files"]) == 2
+
     def test_the_same_authority_twice(self, fresh: Bench, trusted: Cli):
         der = fresh.pki.root.certificate.public_bytes(Encoding.DER)
         with pytest.raises(BadRequest, match="already"):
@@ -343,6 +377,33 @@ class TestAudit:
         cli("rotate-keys")
         cli("user", "add", "bob", password=PASSWORD)
         assert cli.json("audit", "--verify")["intact"] is True
+
+    def test_follow_shows_what_comes(self, fresh: Bench, cli: Cli):
+        cli("user", "add", "alice", password=PASSWORD)
+        command = [sys.executable, "-c", "from tokenbridge.cli.server import server; server()",
+                   "--data", str(fresh.data), "audit", "--follow", "--json"]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert json.loads(process.stdout.readline())["account"] == "alice"
+                cli("user", "add", "bob", password=PASSWORD)
+                assert json.loads(process.stdout.readline())["account"] == "bob"
+            finally:
+                process.kill()
+
+    def test_follow_of_one_user_misses_nothing(self, fresh: Bench, cli: Cli, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(follow, "AT_ONCE", 2)
+        monkeypatch.setattr(follow, "LOOK_EVERY_SECONDS", 0.01)
+        for name in ("alice", "bob", "carol", "bob2", "dave"):
+            cli("user", "add", name, password=PASSWORD)
+        cli("user", "disable", "bob")
+        stop, seen = threading.Event(), []
+        with fresh.office() as opened:
+            for entries in follow.following(opened.database, after=0, account="bob", stop=stop):
+                seen += [entry.event for entry in entries]
+                if len(seen) == 2:
+                    stop.set()
+        assert seen == ["user-added", "user-disabled"]
 
     def test_of_one_user(self, cli: Cli):
         for name in ("alice", "bob"):

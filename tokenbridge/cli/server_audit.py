@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +11,7 @@ import click
 
 from tokenbridge.cli.server_output import as_json, emit
 from tokenbridge.errors import SetupError
+from tokenbridge.server.operator.follow import following
 from tokenbridge.server.operator.office import Office, opened
 from tokenbridge.server.store import audit as trail
 from tokenbridge.server.store.audit import Entry
@@ -28,14 +31,16 @@ TOLD: Final = ("detail", "name", "subject", "label", "client")
 @click.option("--verify", is_flag=True, help="Recompute the hash chain; fails when a row was changed or removed.")
 @click.option("--user", default="", help="Only what concerns this user.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="Newest rows.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with new rows as they are written, until Ctrl-C.")
 @as_json
 @click.pass_obj
-def audit(data: Path | None, verify: bool, user: str, limit: int, as_json: bool) -> None:
+def audit(data: Path | None, /, *, verify: bool, user: str, limit: int, follow: bool, as_json: bool) -> None:
     """Show the audit trail, oldest first, or verify it.
 
     \b
     Examples:
       tokenbridge server audit --user alice
+      tokenbridge server audit --follow --limit 10
       tokenbridge server audit --json --limit 1000 | jq 'select(.event == "refused")'
       tokenbridge server audit --verify
     """
@@ -43,9 +48,17 @@ def audit(data: Path | None, verify: bool, user: str, limit: int, as_json: bool)
         if verify:
             _verify(office, as_json=as_json)
             return
+        show = partial(_show, as_json=as_json)
         with office.database.read() as tx:
-            found = trail.entries(tx, account=user, limit=limit)
-    for entry in found:
+            found, last = trail.entries(tx, account=user, limit=limit), trail.last(tx)
+        show(found)
+        if follow:
+            for new in following(office.database, after=last, account=user):
+                show(new)
+
+
+def _show(entries: Sequence[Entry], *, as_json: bool) -> None:
+    for entry in entries:
         if as_json:
             emit(entry.as_dict())
         else:

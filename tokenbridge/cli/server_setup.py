@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,9 @@ def init(data: Path | None, /, *, own_data: Path | None, as_json: bool, **change
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, instead of the setting.")
 @click.option("--log-level", type=click.Choice(["error", "warning", "info", "debug"]), default="info")
 @own_data
+@as_json
 @click.pass_obj
-def run(data: Path | None, /, *, own_data: Path | None, host: str | None, port: int | None, log_level: str) -> None:
+def run(data: Path | None, /, *, own_data: Path | None, log_level: str, as_json: bool, **changes: Any) -> None:
     """Serve until stopped with Ctrl-C or SIGTERM. Prints one line on standard output when it is ready.
 
     \b
@@ -72,10 +74,14 @@ def run(data: Path | None, /, *, own_data: Path | None, host: str | None, port: 
     os.umask(0o077)
     log.configure(log_level)
     found = settings.load(own_data or data)
-    serve(
-        settings.changed(found, host=host, port=port),
-        lambda address: click.echo(f"tokenbridge server: {address} ready"),
-    )
+    serve(settings.changed(found, **changes), partial(_ready, as_json=as_json))
+
+
+def _ready(address: str, *, as_json: bool) -> None:
+    if as_json:
+        emit({"ready": address})
+    else:
+        click.echo(f"tokenbridge server: {address} ready")
 
 
 @click.command("rotate-keys")

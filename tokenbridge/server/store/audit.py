@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge import log
@@ -119,6 +119,19 @@ def entries(tx: Session, *, account: str = "", after: int = 0, limit: int = 1000
     if account:
         query = query.where(AuditRow.account == account)
     return [_entry(_values(row)) for row in reversed(tx.scalars(query).all())]
+
+
+def between(tx: Session, after: int, upto: int, *, account: str = "") -> list[Entry]:
+    """The rows after number `after` up to number `upto`, oldest first."""
+    query = select(AuditRow).where(AuditRow.seq > after, AuditRow.seq <= upto).order_by(AuditRow.seq)
+    if account:
+        query = query.where(AuditRow.account == account)
+    return [_entry(_values(row)) for row in tx.scalars(query)]
+
+
+def last(tx: Session) -> int:
+    """The number of the newest row, 0 when there is none."""
+    return tx.scalar(select(func.max(AuditRow.seq))) or 0
 
 
 def verify(tx: Session, ring: KeyRing) -> Verdict:
