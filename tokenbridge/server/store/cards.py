@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, delete, false, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
@@ -85,14 +85,18 @@ def owner(tx: Session, marks: Marks) -> int | None:
     Enrolled means: the same certificate, or a renewed one for the same key, whose possession was just proved. Two
     different owners are nobody.
     """
-    same = or_(EnrolledCertificate.fingerprint == marks.fingerprint, EnrolledCertificate.key == marks.key)
     connection = tx.connection()
-    found = connection.execute(select(EnrolledCertificate.account_id).where(same).distinct()).all()
-    found = found or connection.execute(select(Account.id).where(_asserted(marks))).all()
+    found = connection.execute(_ENROLLED, {"fingerprint": marks.fingerprint, "key": marks.key}).all()
+    # What is not asserted is NULL, and equals nothing.
+    found = found or connection.execute(_ASSERTED, {name: getattr(marks, name) for name in _NAMES}).all()
     return int(found[0][0]) if len(found) == 1 else None
 
 
-def _asserted(marks: Marks) -> ColumnElement[bool]:
-    pairs = ((Account.nhs_uid, marks.nhs_uid), (Account.upn, marks.upn), (Account.email, marks.email))
-    given = [column == value for column, value in pairs if value is not None]
-    return or_(false(), *given)
+_NAMES: Final = ("nhs_uid", "upn", "email")
+# Built once: building a statement costs more than running it.
+_ENROLLED: Final = (
+    select(EnrolledCertificate.account_id)
+    .where(or_(*(getattr(EnrolledCertificate, name) == bindparam(name) for name in ("fingerprint", "key"))))
+    .distinct()
+)
+_ASSERTED: Final = select(Account.id).where(or_(*(getattr(Account, name) == bindparam(name) for name in _NAMES)))
