@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import pyotp
 import pytest
+from argon2 import PasswordHasher
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tokenbridge.rig.pki import Profile, RigPki, Variant
 from tokenbridge.rp.certificate import Certificate
+from tokenbridge.server import passwords
 from tokenbridge.server.operator import authorities, office, people
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.anchors import Anchor
@@ -229,6 +231,15 @@ def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tu
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_hashes() -> Iterator[None]:
+    """Hashes made by the tests are cheap, and so are their comparisons, since a hash tells what it costs. What the
+    server hashes by itself costs what it costs; test_connections.py says how much that is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+        yield
 
 
 @pytest.fixture(scope="session")

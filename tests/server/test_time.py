@@ -101,6 +101,16 @@ def test_nonce_lives_five_minutes(fresh: Bench, local: Local, clock: Clock):
     assert (again.status_code, reason(again)) == (403, "challenge-expired")
 
 
+@pytest.mark.parametrize(("back", "good"), [(30, True), (3600, False)])
+def test_a_clock_set_back_does_not_lengthen_a_nonces_life(
+    fresh: Bench, local: Local, clock: Clock, back: int, good: bool
+):
+    person, ticket = fresh.person(), local.begin()
+    clock.on(seconds=-back)
+    answer = local.step(ticket, "card", token=person.card.token(ticket["nonce"]))
+    assert answer.status_code == (200 if good else 403)
+
+
 def test_code_comes_too_late(fresh: Bench, local: Local, clock: Clock):
     person, ticket = fresh.person(), local.begin()
     assert local.step(ticket, "password", username=person.username, password=PASSWORD).status_code == 200

@@ -23,6 +23,8 @@ from tokenbridge.server.store.sign_ins import Pending
 
 Clock = Callable[[], dt.datetime]
 MAX_TOKEN: Final = 128
+CLOCK_SKEW: Final = dt.timedelta(minutes=1)
+"""By how much the clocks of several servers on one database may differ."""
 
 _MESSAGES: Final = {
     RejectReason.CREDENTIALS_WRONG: "The user name or the password is wrong.",
@@ -104,7 +106,7 @@ class Ledger:
         with self._database.write() as tx:
             pending = _find(tx, token)
             work = Moment(tx=tx, now=self._clock(), request=request, pending=pending, state=pending.state)
-            if not login.is_final(work.state) and work.now >= pending.challenge.expires_at:
+            if not login.is_final(work.state) and not _in_time(pending.challenge, work.now):
                 events = (login.TimeIsUp(),)
             for event in events:
                 self._step(work, event(work) if callable(event) else event)
@@ -160,6 +162,11 @@ class Ledger:
             assurance=effect.assurance,
         )
         return Opened(token=token, expires_at=sessions.add(work.tx, new, work.now, self._lifetimes))
+
+
+def _in_time(challenge: Challenge, now: dt.datetime) -> bool:
+    """Also no: a clock that was set back, which would let a nonce live longer than it may."""
+    return challenge.issued_at - CLOCK_SKEW <= now < challenge.expires_at
 
 
 def _find(tx: Session, token: str) -> Pending:
