@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime as dt
+import gc
 import hashlib
 import http.server
 import itertools
 import os
+import queue
+import shutil
 import signal
 import ssl
 import subprocess
@@ -30,8 +34,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tokenbridge.rig.pki import Profile, RigPki, Variant
 from tokenbridge.rp.certificate import Certificate
-from tokenbridge.server import passwords
+from tokenbridge.server import passwords, settings
 from tokenbridge.server.operator import authorities, office, people
+from tokenbridge.server.run import assemble
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.anchors import Anchor
 
@@ -132,9 +137,9 @@ class Bench:
 
 @dataclass(kw_only=True)
 class Server:
-    """A running server process and a client that trusts its certificate."""
+    """A running server and a client that trusts its certificate; `process` where it is one of its own."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | None
     url: str
     http: httpx.Client
 
@@ -158,12 +163,13 @@ class Server:
         return self.http.get("/api/session", headers={"Authorization": f"Bearer {token}"})
 
     def kill(self) -> None:
+        assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
 
-def make_bench(data: Path, pki: RigPki, **settings: Any) -> Bench:
-    office.initialise(data, name="Test Hospital", **{"origin": ORIGIN, **settings})
+def make_bench(data: Path, pki: RigPki, **options: Any) -> Bench:
+    office.initialise(data, name="Test Hospital", **{"origin": ORIGIN, **options})
     pki.write_crls(data, now=now())
     return Bench(data=data, pki=pki)
 
@@ -184,9 +190,7 @@ def running(data: Path) -> Iterator[Server]:
         ready = process.stdout.readline()
         assert ready.endswith(" ready\n"), (data / "server.log").read_text()
         url = ready.split()[2]
-        authority = data / "tls" / "ca.pem"
-        context = ssl.create_default_context(cafile=str(authority) if authority.exists() else None)
-        with httpx.Client(base_url=url, verify=context, timeout=20, trust_env=False) as client:
+        with _client(data, url) as client:
             yield Server(process=process, url=url, http=client)
     finally:
         if process.poll() is None:
@@ -194,6 +198,29 @@ def running(data: Path) -> Iterator[Server]:
         process.wait(20)
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def serving(data: Path) -> Iterator[Server]:
+    """The same server over the same TLS, in a thread: it starts in no time, and can't be killed."""
+    ready: queue.Queue[str] = queue.Queue()
+    server, listener = assemble(dataclasses.replace(settings.load(data), port=0), ready.put)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        url = ready.get(timeout=20)
+        with _client(data, url) as client:
+            yield Server(process=None, url=url, http=client)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        gc.unfreeze()
+
+
+def _client(data: Path, url: str) -> httpx.Client:
+    authority = data / "tls" / "ca.pem"
+    context = ssl.create_default_context(cafile=str(authority) if authority.exists() else None)
+    return httpx.Client(base_url=url, verify=context, timeout=20, trust_env=False)
 
 
 @contextmanager
@@ -223,7 +250,7 @@ def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tu
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", asked
@@ -261,7 +288,13 @@ def server(bench: Bench) -> Iterator[Server]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def _pattern(tmp_path_factory: pytest.TempPathFactory, pki: RigPki) -> Path:
+    return make_bench(tmp_path_factory.mktemp("pattern") / "data", pki).data
+
+
 @pytest.fixture
-def fresh(tmp_path: Path, pki: RigPki) -> Bench:
-    """A data directory of the test's own, without any trust anchor yet."""
-    return make_bench(tmp_path / "data", RigPki(pki.root, pki.issuing))
+def fresh(tmp_path: Path, pki: RigPki, _pattern: Path) -> Bench:
+    """A data directory of the test's own, without any trust anchor yet: a copy, since making one takes a while."""
+    data = shutil.copytree(_pattern, tmp_path / "data")
+    return Bench(data=data, pki=RigPki(pki.root, pki.issuing))

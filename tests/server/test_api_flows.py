@@ -6,7 +6,7 @@ import base64
 
 import pyotp
 
-from tests.server.conftest import ORIGIN, Bench, Server, running
+from tests.server.conftest import ORIGIN, Bench, Server, serving
 from tokenbridge.server.operator import office
 
 
@@ -121,7 +121,7 @@ class TestCancel:
 
 def test_keys_are_rotated_while_the_server_runs(fresh: Bench):
     person, other = fresh.person(enrol=False), fresh.person(enrol=False)
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         for who in (person, other):
             ticket = server.begin()
             server.password(ticket, who.username)

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
 
-from tests.server.conftest import DER, Bench, Server, now, running, web
+from tests.server.conftest import DER, Bench, Server, now, serving, web
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.server import revocation
 from tokenbridge.server.revocation import RevocationFetcher, Source
@@ -37,7 +37,7 @@ class TestFiles:
     def test_a_new_crl_file_counts_at_once(self, fresh: Bench):
         fresh.trust()
         person = fresh.person()
-        with running(fresh.data) as server:
+        with serving(fresh.data) as server:
             assert sign_in(fresh, server, person).json()["decision"] == "allow"
             fresh.pki.revoke(person.card.certificate, at=now())
             fresh.pki.write_crls(fresh.data, now=now())
@@ -48,7 +48,7 @@ class TestFiles:
     def test_missing_crl_file_leaves_it_undecided(self, fresh: Bench):
         fresh.trust()
         fresh.crl.unlink()
-        with running(fresh.data) as server:
+        with serving(fresh.data) as server:
             assert sign_in(fresh, server).json()["decision"] == "challenge"
 
 
@@ -62,7 +62,7 @@ class TestOverHttp:
             fresh.trust(crl_urls=(f"{url}/issuing.crl", f"{url}/root.crl"))
             people = [fresh.person() for _ in range(3)]
             asked.clear()  # enrolling asks as well
-            with running(fresh.data) as server:
+            with serving(fresh.data) as server:
                 for person in people:
                     answer = sign_in(fresh, server, person)
                     assert answer.json()["decision"] == "allow", answer.text
@@ -102,7 +102,7 @@ class TestOverHttp:
 
         with web({"/crl": pem, "/root": lambda _: (CRL, fresh.pki.root_crl(now=now()))}) as (url, _):
             fresh.trust(crl_urls=(f"{url}/crl", f"{url}/root"))
-            with running(fresh.data) as server:
+            with serving(fresh.data) as server:
                 assert sign_in(fresh, server).json()["decision"] == "allow"
 
     def test_ocsp_good_and_revoked(self, fresh: Bench):
@@ -130,7 +130,7 @@ class TestOverHttp:
             fresh.trust(ocsp_urls=(f"{url}/ocsp",), crl_urls=(f"{url}/root",))
             person, thief = fresh.person(), fresh.person()
             revoked.add(thief.card.certificate.serial_number)
-            with running(fresh.data) as server:
+            with serving(fresh.data) as server:
                 assert sign_in(fresh, server, person).json()["decision"] == "allow"
                 answer = sign_in(fresh, server, thief)
                 assert answer.json()["error"]["reason"] == "certificate-revoked"
@@ -140,7 +140,7 @@ class TestUnreachable:
     def test_card_is_not_enough_then_password_and_code_of_its_owner_are(self, fresh: Bench):
         fresh.trust(crl_urls=(dead_url(),))
         alice, bob = fresh.person(), fresh.person()
-        with running(fresh.data) as server:
+        with serving(fresh.data) as server:
             ticket = server.begin()
             outcome = server.card(ticket, alice.card.token(ticket["nonce"])).json()
             assert outcome["decision"] == "challenge"
@@ -164,14 +164,14 @@ class TestUnreachable:
         answers["/root"] = lambda _: (CRL, fresh.pki.root_crl(now=now()))
         with web(answers) as (url, _):
             fresh.trust(crl_urls=(f"{url}/issuing", f"{url}/root"))
-            with running(fresh.data) as server:
+            with serving(fresh.data) as server:
                 assert sign_in(fresh, server).json()["decision"] == "challenge"
                 answers["/issuing"] = lambda _: (CRL, fresh.pki.crl(now=now()))
                 assert sign_in(fresh, server).json()["decision"] == "allow"
 
     def test_nobodys_card_stays_nobodys(self, fresh: Bench):
         fresh.trust(crl_urls=(dead_url(),))
-        with running(fresh.data) as server:
+        with serving(fresh.data) as server:
             ticket = server.begin()
             answer = server.card(ticket, fresh.card().token(ticket["nonce"]))
             assert answer.json()["error"]["reason"] == "subject-unknown"

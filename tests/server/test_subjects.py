@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.server.conftest import DER, ORIGIN, Bench, SoftCard, make_bench, now, running
+from tests.server.conftest import DER, ORIGIN, Bench, SoftCard, make_bench, now, serving
 from tokenbridge.rig.pki import Profile, RigPki
 from tokenbridge.server.operator import authorities, people
 from tokenbridge.server.store.accounts import NewAccount
@@ -30,7 +30,7 @@ def test_an_authority_with_the_right_names_people(
     fresh.trust(**{switch: True})
     person = fresh.person(enrol=False, card=fresh.card(**profile), **fact)
     stranger = fresh.card()
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         ticket = server.begin()
         outcome = server.card(ticket, person.card.token(ticket["nonce"])).json()
         assert outcome["account"]["username"] == person.username
@@ -44,7 +44,7 @@ def test_a_certificate_that_names_two_people_names_nobody(fresh: Bench):
     fresh.person(enrol=False, nhs_uid=UID)
     fresh.person(enrol=False, upn=UPN)
     card = fresh.card(uid=UID, upn=UPN)
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         ticket = server.begin()
         answer = server.card(ticket, card.token(ticket["nonce"]))
         assert answer.json()["error"]["reason"] == "subject-unknown"
@@ -56,7 +56,7 @@ def test_a_renewed_certificate_of_the_same_key_goes_on_working(fresh: Bench):
     issue = [fresh.pki.issue(key.public_key(), Profile(uid=UID), now=now()) for _ in range(2)]
     old, new = (SoftCard(key=key, certificate=certificate) for certificate in issue)
     person = fresh.person(card=old)
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         ticket = server.begin()
         outcome = server.card(ticket, new.token(ticket["nonce"])).json()
         assert outcome["account"]["username"] == person.username
@@ -80,7 +80,7 @@ def test_another_authority_that_copies_names_and_numbers_names_nobody(fresh: Ben
                 check_revocation=False,
             ),
         )
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         ticket = server.begin()
         answer = server.card(ticket, fake.token(ticket["nonce"]))
         assert answer.json()["error"]["reason"] == "subject-unknown"
@@ -91,7 +91,7 @@ def test_another_authority_that_copies_names_and_numbers_names_nobody(fresh: Ben
 def test_an_authority_that_vouches_for_less_leads_to_the_password(fresh: Bench):
     fresh.trust(hardware=False, pin_enforced=False)
     person = fresh.person()
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         ticket = server.begin()
         outcome = server.card(ticket, person.card.token(ticket["nonce"])).json()
         assert (outcome["decision"], outcome["methods"]) == ("challenge", ["password"])
@@ -104,7 +104,7 @@ def test_an_authority_that_vouches_for_less_leads_to_the_password(fresh: Bench):
 def test_an_authority_without_revocation_is_remarked(fresh: Bench):
     fresh.trust(check_revocation=False)
     person = fresh.person()
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         ticket = server.begin()
         outcome = server.card(ticket, person.card.token(ticket["nonce"])).json()
     assert outcome["decision"] == "allow"
@@ -114,7 +114,7 @@ def test_an_authority_without_revocation_is_remarked(fresh: Bench):
 def test_removed_authority_counts_at_once(fresh: Bench):
     fresh.trust()
     person = fresh.person()
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         for expected in ("allow", None):
             ticket = server.begin()
             assert bool(ticket["accepts"][0]["issuers"]) is (expected is not None)
@@ -129,7 +129,7 @@ def test_removed_authority_counts_at_once(fresh: Bench):
 def test_without_an_app_a_password_is_not_enough(fresh: Bench):
     with fresh.office() as opened:
         people.add(opened, NewAccount(username="bob", display_name="Bob"), "correct horse battery")
-    with running(fresh.data) as server:
+    with serving(fresh.data) as server:
         ticket = server.begin()
         outcome = server.password(ticket, "bob").json()
     assert outcome["decision"] == "deny"
@@ -138,7 +138,7 @@ def test_without_an_app_a_password_is_not_enough(fresh: Bench):
 
 def test_plain_http_on_loopback(tmp_path, pki: RigPki):
     bench = make_bench(tmp_path / "data", pki, plain_http=True, origin="")
-    with running(bench.data) as server:
+    with serving(bench.data) as server:
         assert server.url.startswith("http://localhost:")
         ticket = server.begin()
         assert ticket["rp"]["origin"] == server.url != ORIGIN

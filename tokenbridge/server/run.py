@@ -25,6 +25,12 @@ HANG_UP_SECONDS: Final = 0.2
 
 def run(settings: Settings, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `ready` gets the local address once the socket accepts. Raises `SetupError`."""
+    server, listener = assemble(settings, ready)
+    server.run(sockets=[listener])
+
+
+def assemble(settings: Settings, ready: Callable[[str], None]) -> tuple[uvicorn.Server, socket.socket]:
+    """A server and the socket that it is to serve; see `run`."""
     keys.load(settings.key_file)  # says what to do when there was no `init`
     database = Database(settings.database_url)
     upgrade(database)
@@ -51,7 +57,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
     config.load()
     if config.ssl is not None:
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2  # whatever the machine's OpenSSL settings say
-    _Server(config, lambda: ready(f"{settings.scheme}://{_host(settings)}:{settings.port}")).run(sockets=[listener])
+    return _Server(config, lambda: ready(f"{settings.scheme}://{_host(settings)}:{settings.port}")), listener
 
 
 class _Server(uvicorn.Server):
