@@ -22,6 +22,7 @@ COLOURS: Final = {
     "refused": "red",
     "denied": "red",
     "too-many-attempts": "red",
+    "rate-limited": "red",
 }
 TOLD: Final = ("detail", "name", "subject", "label", "client")
 """Members of an entry's detail that are shown when there is no sentence."""

@@ -64,7 +64,9 @@ def _lower(value: str | None) -> str | None:
 
 
 def find(tx: Session, username: str) -> Account | None:
-    return tx.scalar(select(Account).where(Account.username == normal(username)))
+    name = normal(username)
+    # Databases differ in what text they take at all (PostgreSQL refuses NUL): nobody is called so in any.
+    return tx.scalar(select(Account).where(Account.username == name)) if USERNAME.fullmatch(name) else None
 
 
 def get(tx: Session, username: str) -> Account:
