@@ -89,7 +89,7 @@ class NoDevice(DeviceError):
 class DeviceRemoved(DeviceError):
     code = "device-removed"
     retry = Retry.AGAIN
-    summary = "The card was taken out before it had finished. Nothing was lost: no PIN try was spent by this."
+    summary = "The card was taken out before it had finished. Taking it out costs no PIN try."
     next_step = "Insert the card again and retry."
 
 

@@ -1,13 +1,14 @@
-"""A loose contact: the ceremony waits for the card again, but not for ever."""
+"""A loose contact: the ceremony waits for the card again, but not for ever; and for none where none is taken."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from tokenbridge.daemon import ceremony, steps
 from tokenbridge.daemon.site import Offer
-from tokenbridge.daemon.steps import CardThere, Finished, Looked, Looking, Opened, Tell, Waiting, Wish
-from tokenbridge.errors import DeviceRemoved
+from tokenbridge.daemon.steps import CardThere, Finished, Looked, Looking, Opened, Proving, Tell, Waiting, Wish
+from tokenbridge.errors import DeviceRemoved, NotAllowedNow
 
 OFFER = Offer(
     transaction="t",
@@ -19,6 +20,17 @@ OFFER = Offer(
     algorithms=("ES256",),
     takes_card=True,
 )
+
+
+def test_a_site_that_takes_no_cards_is_told_before_anybody_inserts_one() -> None:
+    state, _ = ceremony.start(Wish(origin="https://localhost", program="test"))
+    state, effects = ceremony.step(state, Opened(offer=replace(OFFER, takes_card=False)))
+    assert isinstance(state, Finished)
+    assert isinstance(state.error, NotAllowedNow)
+    assert effects == ()
+    by_password, _ = ceremony.start(Wish(origin="https://localhost", program="test", username="ada"))
+    following, _ = ceremony.step(by_password, Opened(offer=replace(OFFER, takes_card=False)))
+    assert isinstance(following, Proving)
 
 
 def test_a_card_that_keeps_leaving_ends_the_ceremony() -> None:

@@ -238,18 +238,16 @@ def test_transaction_and_reset(fake_scard: Scard) -> None:
     link = PcscLink("Reader")
     with link.transaction():
         pass
-    assert link.generation == 0
     with pytest.raises(KeyError), link.transaction(reset_after=True):
         raise KeyError
-    assert link.generation == 1
     assert fake_scard.calls[1:] == ["begin", "end", "begin", "end reset"]
 
 
-def test_a_card_that_was_reset_is_reconnected_and_known_to_be(fake_scard: Scard) -> None:
+def test_a_card_that_was_reset_is_reconnected(fake_scard: Scard) -> None:
     link = PcscLink("Reader")
     fake_scard.begin = [scard.SCARD_W_RESET_CARD]
     with link.transaction():
-        assert link.generation == 1
+        pass
     assert fake_scard.calls[1:] == ["begin", "reconnect", "begin", "end"]
 
 

@@ -78,7 +78,7 @@ def pki(home: Path | None, as_json: bool) -> None:
     """Where the test PKI's certificates and revocation lists are. The lists are written anew.
 
     \b
-    Example:
+    Examples:
       tokenbridge rig pki --json
     """
     bench = _bench(home)
@@ -89,7 +89,14 @@ def pki(home: Path | None, as_json: bool) -> None:
 
 @rig.group()
 def card() -> None:
-    """Make, insert, pull and list virtual cards."""
+    """Make, insert, pull and list virtual cards.
+
+    \b
+    Examples:
+      tokenbridge rig card new ada
+      tokenbridge rig card insert ada
+      tokenbridge rig card list
+    """
 
 
 @card.command()
@@ -172,7 +179,7 @@ def remove(name: str, home: Path | None, as_json: bool) -> None:
     """Pull the card NAME out of its slot. Does nothing if it is out.
 
     \b
-    Example:
+    Examples:
       tokenbridge rig card remove ada
     """
     found = _bench(home).remove(name)
@@ -187,7 +194,7 @@ def revoke(name: str, home: Path | None, as_json: bool) -> None:
     """Revoke the certificates of the card NAME and write the revocation list anew.
 
     \b
-    Example:
+    Examples:
       tokenbridge rig card revoke ada
     """
     bench = _bench(home)
@@ -203,7 +210,7 @@ def list_cards(home: Path | None, as_json: bool) -> None:
     """Show all cards and where they are.
 
     \b
-    Example:
+    Examples:
       tokenbridge rig card list --json
     """
     found = _bench(home).entries()

@@ -15,7 +15,13 @@ from tokenbridge.server.store.schema import EnrolledCertificate
 
 @click.group()
 def card() -> None:
-    """Cards that sign in to accounts."""
+    """Cards that sign in to accounts.
+
+    \b
+    Examples:
+      tokenbridge card certs --slot 9A --pem | tokenbridge server card enrol alice --pem -
+      tokenbridge server card list
+    """
 
 
 @card.command()
@@ -52,7 +58,13 @@ def enrol(data: Path | None, /, *, user: str, pem: str, fingerprint: str, as_jso
 @as_json
 @click.pass_obj
 def list_(data: Path | None, user: str | None, as_json: bool) -> None:
-    """Show enrolled cards, of one user or of all."""
+    """Show enrolled cards, of one user or of all.
+
+    \b
+    Examples:
+      tokenbridge server card list
+      tokenbridge server card list alice --json
+    """
     with opened(data) as office:
         found = people.cards_of(office, user)
     if as_json:
@@ -70,7 +82,12 @@ def list_(data: Path | None, user: str | None, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def remove(data: Path | None, card_id: int, as_json: bool) -> None:
-    """Forget an enrolled card; ID as in `card list`."""
+    """Forget an enrolled card; ID as in `card list`.
+
+    \b
+    Examples:
+      tokenbridge server card remove 3
+    """
     with opened(data) as office:
         people.remove_card(office, card_id)
     if as_json:

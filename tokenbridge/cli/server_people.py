@@ -18,7 +18,13 @@ password_fd = click.option("--password-fd", type=int, help="Read the password fr
 
 @click.group()
 def user() -> None:
-    """Accounts, their passwords and authenticator apps."""
+    """Accounts, their passwords and authenticator apps.
+
+    \b
+    Examples:
+      tokenbridge server user add alice --display-name "Alice Archer"
+      tokenbridge server user totp alice
+    """
 
 
 @user.command()
@@ -54,7 +60,13 @@ def add(
 @as_json
 @click.pass_obj
 def list_(data: Path | None, as_json: bool) -> None:
-    """Show all accounts."""
+    """Show all accounts.
+
+    \b
+    Examples:
+      tokenbridge server user list
+      tokenbridge server user list --json | jq -r .[].username
+    """
     with opened(data) as office:
         found = people.listed(office)
     if as_json:
@@ -92,7 +104,13 @@ def list_(data: Path | None, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def passwd(data: Path | None, name: str, password_fd: int | None, as_json: bool) -> None:
-    """Change a person's password. All sessions of that person end."""
+    """Change a person's password. All sessions of that person end.
+
+    \b
+    Examples:
+      tokenbridge server user passwd alice
+      tokenbridge server user passwd alice --password-fd 3 3< password.txt
+    """
     with opened(data) as office:
         people.set_password(office, name, read_password(password_fd))
     if as_json:
@@ -106,7 +124,13 @@ def passwd(data: Path | None, name: str, password_fd: int | None, as_json: bool)
 @as_json
 @click.pass_obj
 def totp(data: Path | None, name: str, as_json: bool) -> None:
-    """Make a secret for a person's authenticator app and show it once. An older one stops working."""
+    """Make a secret for a person's authenticator app and show it once. An older one stops working.
+
+    \b
+    Examples:
+      tokenbridge server user totp alice
+      tokenbridge server user totp alice --json | jq -r .uri
+    """
     with opened(data) as office:
         app = people.new_app(office, name)
     if as_json:
@@ -124,7 +148,12 @@ def totp(data: Path | None, name: str, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def disable(data: Path | None, name: str, as_json: bool) -> None:
-    """Keep a person out. All sessions of that person end."""
+    """Keep a person out. All sessions of that person end.
+
+    \b
+    Examples:
+      tokenbridge server user disable alice
+    """
     _switch(data, name, disabled=True, as_json=as_json)
 
 
@@ -133,7 +162,12 @@ def disable(data: Path | None, name: str, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def enable(data: Path | None, name: str, as_json: bool) -> None:
-    """Let a disabled person in again."""
+    """Let a disabled person in again.
+
+    \b
+    Examples:
+      tokenbridge server user enable alice
+    """
     _switch(data, name, disabled=False, as_json=as_json)
 
 
@@ -151,7 +185,12 @@ def _switch(data: Path | None, name: str, *, disabled: bool, as_json: bool) -> N
 @as_json
 @click.pass_obj
 def revoke_sessions(data: Path | None, name: str, as_json: bool) -> None:
-    """End all sessions of a user."""
+    """End all sessions of a user.
+
+    \b
+    Examples:
+      tokenbridge server revoke-sessions alice
+    """
     with opened(data) as office:
         ended = people.revoke_sessions(office, name)
     if as_json:

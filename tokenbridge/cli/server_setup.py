@@ -88,7 +88,12 @@ def _ready(address: str, *, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def rotate_keys(data: Path | None, as_json: bool) -> None:
-    """Encrypt the stored secrets with a new key and forget the old one. The server need not be stopped."""
+    """Encrypt the stored secrets with a new key and forget the old one. The server need not be stopped.
+
+    \b
+    Examples:
+      tokenbridge server rotate-keys
+    """
     with office.opened(data) as opened:
         count = office.rotate_keys(opened)
     if as_json:

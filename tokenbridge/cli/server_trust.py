@@ -15,7 +15,13 @@ from tokenbridge.server.store.anchors import Anchor
 
 @click.group()
 def trust() -> None:
-    """Authorities whose cards are trusted."""
+    """Authorities whose cards are trusted.
+
+    \b
+    Examples:
+      tokenbridge server trust add hospital --pem ca.pem --hardware --pin-enforced --crl ca.crl
+      tokenbridge server trust list
+    """
 
 
 @trust.command()
@@ -57,7 +63,13 @@ def add(data: Path | None, /, *, as_json: bool, **options: object) -> None:
 @as_json
 @click.pass_obj
 def list_(data: Path | None, as_json: bool) -> None:
-    """Show the trusted authorities and their rules."""
+    """Show the trusted authorities and their rules.
+
+    \b
+    Examples:
+      tokenbridge server trust list
+      tokenbridge server trust list --json
+    """
     with opened(data) as office:
         found = authorities.listed(office)
     if as_json:
@@ -72,7 +84,12 @@ def list_(data: Path | None, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def remove(data: Path | None, name: str, as_json: bool) -> None:
-    """Stop trusting an authority. Its cards can't sign in any more; sessions go on, see `revoke-sessions`."""
+    """Stop trusting an authority. Its cards can't sign in any more; sessions go on, see `revoke-sessions`.
+
+    \b
+    Examples:
+      tokenbridge server trust remove hospital
+    """
     with opened(data) as office:
         authorities.remove(office, name)
     if as_json:

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,15 +178,3 @@ def _listener(directory: Path) -> Iterator[socket.socket]:
             yield own
         finally:
             path.unlink(missing_ok=True)
-
-
-def main() -> None:
-    """For `python -m tokenbridge.daemon.app`: as `tokenbridge daemon run`."""
-    with contextlib.suppress(KeyboardInterrupt):
-        run()
-    sys.exit(0)
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    main()

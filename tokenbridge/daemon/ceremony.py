@@ -61,7 +61,7 @@ from tokenbridge.daemon.steps import (
     Wish,
     Withdraw,
 )
-from tokenbridge.errors import Cancelled, DeviceRemoved, NoDevice, PinBlocked, TokenbridgeError
+from tokenbridge.errors import Cancelled, DeviceRemoved, NoDevice, NotAllowedNow, PinBlocked, TokenbridgeError
 from tokenbridge.interaction import Option, PinRequest
 
 # --- transitions -----------------------------------------------------------------------------------------------
@@ -131,6 +131,9 @@ def _proving(state: Proving, event: Event) -> Step:
 def _opened(wish: Wish, offer: Offer) -> Step:
     if wish.username:
         return _prove(Proving(wish=wish, offer=offer, method=PASSWORD), ())
+    if not offer.takes_card:
+        step = "Sign in with a password: --user NAME."
+        return Finished(error=NotAllowedNow("The site takes no cards.", next_step=step)), ()
     return Waiting(wish=wish, offer=offer), (WaitForCard(offer=offer),)
 
 

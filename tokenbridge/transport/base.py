@@ -41,8 +41,7 @@ Trace = Callable[[str, bytes, bytes, float], None]
 class CardLink(Protocol):
     """An open connection to one card in one reader. All methods block and belong to the device's worker thread.
 
-    They raise the `DeviceError` family only. `generation` grows whenever the card has been reset, so that a caller
-    knows that what it had selected or verified is gone.
+    They raise the `DeviceError` family only.
     """
 
     @property
@@ -50,9 +49,6 @@ class CardLink(Protocol):
 
     @property
     def atr(self) -> bytes: ...
-
-    @property
-    def generation(self) -> int: ...
 
     @property
     def extended_length(self) -> bool:

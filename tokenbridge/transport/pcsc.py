@@ -148,7 +148,6 @@ class PcscLink:
 
     def __init__(self, reader: str, trace: Trace = log_traffic) -> None:
         self.reader = reader
-        self.generation = 0
         self.waiting_for_transaction = False
         """True while another program's transaction keeps this thread waiting; read from other threads."""
         self._trace = trace
@@ -197,8 +196,6 @@ class PcscLink:
         finally:
             # A failure here means that card or service are gone already, and the exclusive access with them.
             scard.SCardEndTransaction(self._card, scard.SCARD_RESET_CARD if reset_after else scard.SCARD_LEAVE_CARD)
-            if reset_after:
-                self.generation += 1
 
     def close(self) -> None:
         scard.SCardDisconnect(self._card, scard.SCARD_LEAVE_CARD)
@@ -222,7 +219,6 @@ class PcscLink:
         code, self._protocol = scard.SCardReconnect(
             self._card, scard.SCARD_SHARE_SHARED, protocols, scard.SCARD_LEAVE_CARD
         )
-        self.generation += 1
         self._check_card(code, "SCardReconnect")
 
     def _check_card(self, code: int, call: str) -> None:
