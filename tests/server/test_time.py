@@ -165,7 +165,7 @@ def test_attempts_of_one_account_are_limited_per_minute(fresh: Bench, local: Loc
     def attempt(name: str) -> int:
         return local.step(local.begin(), "password", username=name, password="wrong password").status_code
 
-    for name in (person.username, "nobody-here"):
+    for name in (person.username, "nobody-here", "  "):
         assert [attempt(name) for _ in range(12)] == [403] * 10 + [429] * 2
     answer = local.step(local.begin(), "password", username=person.username.upper(), password=PASSWORD)
     assert answer.status_code == 429

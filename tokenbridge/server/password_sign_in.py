@@ -52,7 +52,7 @@ class PasswordSignIn:
         try:
             self.ledger.advance(token, request, counted)
         except TooMany:
-            self._report(token, request, gate, username=name)
+            self._report(token, request, gate)
             raise
         with self.database.read() as tx:
             account = accounts.find(tx, username)
@@ -89,13 +89,14 @@ class PasswordSignIn:
             self._report(token, request, gate)
             raise
 
-    def _report(self, token: str, request: str, gate: _Gate, username: str = "") -> None:
+    def _report(self, token: str, request: str, gate: _Gate) -> None:
         """Record that a limit holds somebody up; what the machine counted is on record already."""
         limit = gate.closed
         if limit is None:
             return
         with self.database.read() as tx:
-            account = accounts.find(tx, username) if username else accounts.by_id(tx, int(gate.name))
+            by_name = limit is throttle.PASSWORDS
+            account = accounts.find(tx, gate.name) if by_name else accounts.by_id(tx, int(gate.name))
         # A name of nobody is not written down: people type passwords into the wrong field.
         event = audit.Event(
             event="rate-limited",
