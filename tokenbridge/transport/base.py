@@ -1,4 +1,4 @@
-"""Ports of the device layer: what a link to a card can do, and what the stream of device events says."""
+"""Ports of the device layer: what a link to a card or a key can do, and what the stream of device events says."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import Protocol
+from typing import Final, Protocol, TypeAlias
+
+PACKET_SIZE: Final = 64
+"""Bytes of one HID report of a security key at full speed (CTAP 2.1 section 11.2.4); report id not counted."""
 
 
 @unique
 class EventKind(StrEnum):
-    """What happened. `SETTLED` follows the events that describe what was there when watching (re)started."""
+    """What happened. `SETTLED` and `KEYS_SETTLED` follow the events that tell what was there when watching began."""
 
     SERVICE_UP = "service-up"
     SERVICE_DOWN = "service-down"
@@ -20,6 +23,27 @@ class EventKind(StrEnum):
     CARD_INSERTED = "card-inserted"
     CARD_REMOVED = "card-removed"
     SETTLED = "settled"
+    KEY_ADDED = "key-added"
+    KEY_CHANGED = "key-changed"
+    """It may be opened now, or no longer."""
+    KEY_REMOVED = "key-removed"
+    KEYS_SETTLED = "keys-settled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPlace:
+    """A security key that is plugged in, as the operating system describes it without opening it.
+
+    `path` names the place, not the key: after a replug another key may have it. `serial` is empty for most keys.
+    """
+
+    path: str
+    name: str = ""
+    serial: str = ""
+    vendor: int = 0
+    product: int = 0
+    usable: bool = True
+    """Whether this user may open it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +55,7 @@ class DeviceEvent:
     reader: str = ""
     atr: bytes = b""
     reason: str = ""
+    key: KeyPlace | None = None
 
 
 EventSink = Callable[[DeviceEvent], None]
@@ -68,3 +93,22 @@ class CardLink(Protocol):
         """Keep other programs off the card inside the `with`; `reset_after` takes back what a PIN had allowed."""
 
     def close(self) -> None: ...
+
+
+class PacketLink(Protocol):
+    """64-byte packets to and from the other end: the host's end of a key, or the key's own end.
+
+    Blocking, for one thread. Raises `DeviceRemoved` once the other end is gone, and the `DeviceError` family only.
+    """
+
+    def send(self, packet: bytes) -> None:
+        """Send one packet of `PACKET_SIZE` bytes; shorter ones are filled up with zeros (section 11.2.4)."""
+
+    def receive(self, timeout: float | None) -> bytes | None:
+        """The next packet, or None after `timeout` seconds; None waits for ever, 0 does not wait."""
+
+    def close(self) -> None: ...
+
+
+DeviceEnd: TypeAlias = PacketLink
+"""The key's own end: what `receive` returns was sent by the host."""
