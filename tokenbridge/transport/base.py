@@ -42,6 +42,8 @@ class KeyPlace:
     serial: str = ""
     vendor: int = 0
     product: int = 0
+    instance: str = ""
+    """Differs each time something is plugged in."""
     usable: bool = True
     """Whether this user may open it."""
 

@@ -104,7 +104,18 @@ def connect(path: str) -> PacketSocket:
     return PacketSocket(connected)
 
 
-def place_of(path: Path) -> KeyPlace:
-    """What is known of the key at `path`: its name is the file's, `NAME-SERIAL.key` or `NAME.key`."""
-    name, _, serial = path.name.removesuffix(SUFFIX).rpartition("-")
-    return KeyPlace(path=str(path), name=name or serial, serial=serial if name else "")
+def keys(directory: Path) -> list[KeyPlace]:
+    """The keys whose sockets are in `directory`. A name is `NAME-SERIAL.key` or `NAME.key`."""
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    return [found for entry in entries if (found := _place(entry)) is not None]
+
+
+def _place(entry: os.DirEntry[str]) -> KeyPlace | None:
+    if entry.name.startswith(".") or not entry.name.endswith(SUFFIX):
+        return None
+    name, _, serial = entry.name.removesuffix(SUFFIX).rpartition("-")
+    instance = str(entry.inode())
+    return KeyPlace(path=entry.path, name=name or serial, serial=serial if name else "", instance=instance)
