@@ -94,19 +94,17 @@ class KeyMonitor:
         """Compare what is there with what was."""
         found = {place.path: place for place in self._there()}
         for path, old in list(self._known.items()):
-            new = found.get(path)
-            if new is None or new.instance != old.instance:
+            if path not in found or found[path].instance != old.instance:
                 del self._known[path]
                 self._unwatch(watcher, path)
                 self._emit(EventKind.KEY_REMOVED, old)
         for path, new in found.items():
-            old = self._known.get(path)
-            if old is None:
+            if path not in self._known:
                 self._watch(watcher, path)
                 # Once more: access that was given before the watch was there would go unnoticed.
                 self._known[path] = replace(new, usable=hidraw.may_open(path))
                 self._emit(EventKind.KEY_ADDED, self._known[path])
-            elif old.usable != new.usable:
+            elif self._known[path].usable != new.usable:
                 self._known[path] = new
                 self._emit(EventKind.KEY_CHANGED, new)
 
