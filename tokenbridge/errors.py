@@ -8,9 +8,14 @@
         WrongKey                  a BadCardData: the key on the card is not its certificate's
         StatusError(sw)           PinWrong(tries_left)  PinBlocked  AppletMissing  ObjectMissing  NotPermitted
         PinUnfit                  refused before it was sent to the card: no try is spent
+      SecurityKeyError            KeyStatus(status)  KeyUnsupported  BadKeyData  KeyNotTouched  KeyRefused  KeyFull
+                                  CredentialExists  NoCredential  KeyUvFailed
+        KeyPinWrong(tries_left)   KeyPinBlocked  KeyPinPaused  KeyPinMissing  KeyPinMustChange  KeyPinUnfit
+        KeyResetTooLate           a key is reset in the first ten seconds after it was plugged in
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
       RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
-                                  NoSession  NotFound  BodyTooLarge
+                                  NoSession  NotFound  BodyTooLarge  StepUp
+        LastFactor                a NotAllowedNow: nothing but the password would be left
       Rejected(reason)            evidence is bad; the reason is an enum in the words of the standards
       Undecided(reason)           evidence could not be judged (revocation unreachable, stale)
       SetupError                  configuration, missing extra, missing permission; says what to do
@@ -242,6 +247,138 @@ class NoUsableCertificate(CardError):
     next_step = "See `tokenbridge card certs` for what is on the card and why each one does not fit."
 
 
+# --- security keys ---------------------------------------------------------------------------------------------
+
+
+class SecurityKeyError(TokenbridgeError):
+    code = "key"
+    retry = Retry.OTHER_DEVICE
+    summary = "The security key refused."
+    next_step = "Take it out, plug it in again and retry."
+
+
+class KeyStatus(SecurityKeyError):
+    """The key answered with a status other than success (CTAP 2.1 section 8.2)."""
+
+    code = "key-status"
+
+    def __init__(self, message: str | None = None, *, status: int, detail: str = "") -> None:
+        self.status = status
+        super().__init__(message, detail=detail or f"CTAP status {status:02X}")
+
+    def fields(self) -> dict[str, Any]:
+        return {"status": f"{self.status:02X}"}
+
+
+class KeyPinWrong(SecurityKeyError):
+    code = "key-pin-wrong"
+    retry = Retry.AGAIN
+    summary = "The security key's PIN is wrong."
+    next_step = "Type it again with care."
+
+    def __init__(self, *, tries_left: int | None = None, detail: str = "") -> None:
+        self.tries_left = tries_left
+        left = "" if tries_left is None else f"; {tries_left} {'try is' if tries_left == 1 else 'tries are'} left"
+        super().__init__(f"The security key's PIN is wrong{left}.", detail=detail)
+
+    def fields(self) -> dict[str, Any]:
+        return {"tries_left": self.tries_left}
+
+
+class KeyPinBlocked(SecurityKeyError):
+    code = "key-pin-blocked"
+    summary = "The security key's PIN is blocked: it was wrong too often."
+    next_step = "Use another way to sign in. `tokenbridge key reset` makes the key usable again and erases it."
+
+
+class KeyPinPaused(SecurityKeyError):
+    code = "key-pin-paused"
+    retry = Retry.REPLUG
+    summary = "The PIN was wrong three times in a row. The security key takes no more until it is plugged in again."
+    next_step = "Take the key out, plug it in again, and type the PIN with care."
+
+
+class KeyPinMissing(SecurityKeyError):
+    code = "key-pin-missing"
+    retry = Retry.AGAIN
+    summary = "The security key has no PIN yet, and this needs one."
+    next_step = "Set one with `tokenbridge key pin set`."
+
+
+class KeyPinMustChange(SecurityKeyError):
+    code = "key-pin-must-change"
+    retry = Retry.AGAIN
+    summary = "The security key wants a new PIN before it goes on."
+    next_step = "Change it with `tokenbridge key pin change`."
+
+
+class KeyPinUnfit(SecurityKeyError):
+    """Refused before it was sent, or by the key's own rules: no try is spent."""
+
+    code = "key-pin-unfit"
+    retry = Retry.AGAIN
+    summary = "That can't be a PIN of this security key. No try was spent."
+    next_step = "Type at least 4 characters, 63 bytes at most."
+
+
+class KeyUvFailed(SecurityKeyError):
+    code = "key-verification-failed"
+    retry = Retry.AGAIN
+    summary = "The security key did not recognise you."
+    next_step = "Try your finger again, or use the key's PIN."
+
+
+class KeyNotTouched(SecurityKeyError):
+    code = "key-not-touched"
+    retry = Retry.AGAIN
+    summary = "The security key was not touched in time."
+    next_step = "Start again, and touch the key when it blinks."
+
+
+class KeyRefused(SecurityKeyError):
+    code = "key-declined"
+    retry = Retry.AGAIN
+    summary = "It was declined on the security key."
+    next_step = "Start again when you want to."
+
+
+class CredentialExists(SecurityKeyError):
+    code = "key-registered-already"
+    summary = "This security key is registered for your account already."
+    next_step = "Sign in with it, or plug in another key."
+
+
+class NoCredential(SecurityKeyError):
+    code = "key-not-registered"
+    summary = "This security key is not registered at this site."
+    next_step = "Plug in the key that you registered, or register this one: `tokenbridge key register URL`."
+
+
+class KeyFull(SecurityKeyError):
+    code = "key-full"
+    summary = "The security key has no room for another credential."
+    next_step = "Delete one you no longer need: `tokenbridge key credentials list`."
+
+
+class KeyUnsupported(SecurityKeyError):
+    code = "key-unsupported"
+    summary = "This security key can't do that."
+    next_step = "Use another key."
+
+
+class BadKeyData(SecurityKeyError):
+    code = "key-data"
+    summary = "The security key answered with data that can't be right."
+    next_step = "Take it out, plug it in again and retry; if it stays so, use another key."
+
+
+class KeyResetTooLate(SecurityKeyError):
+    code = "key-reset-too-late"
+    retry = Retry.REPLUG
+    summary = "A security key can only be reset in the first ten seconds after it was plugged in. Nothing was erased."
+    next_step = "Take the key out, plug it in again and start the reset at once."
+
+
 # --- people and callers ----------------------------------------------------------------------------------------
 
 
@@ -282,6 +419,19 @@ class NotAllowedNow(RequestRefused):
     code = "not-allowed-now"
     summary = "That is not possible at this point."
     next_step = "Start the sign-in again."
+
+
+class LastFactor(NotAllowedNow):
+    code = "last-factor"
+    summary = "This is the last thing that the account signs in with beside its password."
+    next_step = "Register another key first, or confirm that it shall be removed all the same."
+
+
+class StepUp(RequestRefused):
+    code = "step-up"
+    retry = Retry.AGAIN
+    summary = "For this the session is too weak or too old."
+    next_step = "Sign in with your card or key first, then try again within ten minutes."
 
 
 class NoSession(RequestRefused):
@@ -334,6 +484,23 @@ class RejectReason(StrEnum):
     SUBJECT_UNKNOWN = "subject-unknown"
     CREDENTIALS_WRONG = "credentials-wrong"
     CODE_WRONG = "code-wrong"
+    ENROLMENT_CODE_WRONG = "enrolment-code-wrong"
+    CLIENT_DATA_TYPE = "client-data-type"
+    CHALLENGE_MISMATCH = "challenge-mismatch"
+    ORIGIN_MISMATCH = "origin-mismatch"
+    CROSS_ORIGIN = "cross-origin"
+    RP_ID_MISMATCH = "rp-id-mismatch"
+    USER_NOT_PRESENT = "user-not-present"
+    USER_NOT_VERIFIED = "user-not-verified"
+    BACKUP_STATE = "backup-state"
+    CREDENTIAL_UNKNOWN = "credential-unknown"
+    CREDENTIAL_EXISTS = "credential-exists"
+    USER_HANDLE_MISMATCH = "user-handle-mismatch"
+    ATTESTATION_INVALID = "attestation-invalid"
+    ATTESTATION_UNTRUSTED = "attestation-untrusted"
+    MODEL_REFUSED = "model-refused"
+    MODEL_REVOKED = "model-revoked"
+    MODEL_LEVEL = "model-level"
 
 
 class Rejected(TokenbridgeError):
@@ -360,6 +527,15 @@ class UndecidedReason(StrEnum):
     REVOCATION_STALE = "revocation-stale"
     REVOCATION_UNKNOWN = "revocation-unknown"
     NO_REVOCATION_SOURCE = "no-revocation-source"
+    KEY_MAYBE_COPIED = "key-maybe-copied"
+    METADATA_STALE = "metadata-stale"
+
+
+_DOUBTS: Mapping[UndecidedReason, str] = {
+    UndecidedReason.KEY_MAYBE_COPIED: "The key's counter did not grow: there may be a copy of this key.",
+    UndecidedReason.METADATA_STALE: "It could not be checked whether this model of key is still good: "
+    "the metadata is out of date.",
+}
 
 
 class Undecided(TokenbridgeError):
@@ -372,7 +548,7 @@ class Undecided(TokenbridgeError):
 
     def __init__(self, reason: UndecidedReason, message: str | None = None, *, detail: str = "") -> None:
         self.reason = reason
-        super().__init__(message, detail=detail or str(reason))
+        super().__init__(message or _DOUBTS.get(reason), detail=detail or str(reason))
 
     def fields(self) -> dict[str, Any]:
         return {"reason": str(self.reason)}
