@@ -1,0 +1,116 @@
+"""A sign-in with a key: its assertion, verified as WebAuthn Level 3 section 7.2 says. It knows no account."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tokenbridge.errors import RejectReason
+from tokenbridge.rp.cose_keys import load_key
+from tokenbridge.rp.refusals import refusal
+from tokenbridge.rp.webauthn import (
+    GET,
+    MAX_AUTHENTICATOR_DATA,
+    MAX_CLIENT_DATA,
+    MAX_SIGNATURE,
+    MAX_USER_HANDLE,
+    AuthenticatorData,
+    Expectation,
+    check_authenticator_data,
+    check_client_data,
+    credential_id_of,
+    from_base64url,
+    malformed,
+    member,
+    parse_authenticator_data,
+)
+
+MAX_COUNTER: Final = 0xFFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """An `AuthenticationResponseJSON` that could be read. Nothing in it is believed."""
+
+    unverified_credential_id: bytes
+    unverified_user_handle: bytes | None
+    unverified_client_data: bytes = field(repr=False)
+    unverified_authenticator_data: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, credential: Mapping[str, Any]) -> Assertion:
+        """Raises Rejected(MALFORMED)."""
+        response = member(credential, "response")
+        handle = response.get("userHandle")
+        return cls(
+            unverified_credential_id=credential_id_of(credential),
+            unverified_user_handle=None
+            if handle is None
+            else from_base64url(handle, most=MAX_USER_HANDLE, what="userHandle"),
+            unverified_client_data=from_base64url(
+                response.get("clientDataJSON"), most=MAX_CLIENT_DATA, what="clientDataJSON"
+            ),
+            unverified_authenticator_data=from_base64url(
+                response.get("authenticatorData"), most=MAX_AUTHENTICATOR_DATA, what="authenticatorData"
+            ),
+            signature=from_base64url(response.get("signature"), most=MAX_SIGNATURE, what="signature"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredKey:
+    """What was kept when the credential was registered. `cose` is its public key, `backup_eligible` never changes."""
+
+    credential_id: bytes
+    cose: bytes = field(repr=False)
+    backup_eligible: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """What a good signature says. `uvm` are the ways in which the key checked the person, if it told (FIDO registry
+    section 3.1), `None` if it did not."""
+
+    counter: int
+    user_verified: bool
+    backed_up: bool
+    uvm: tuple[int, ...] | None = None
+
+
+def verify_assertion(assertion: Assertion, key: RegisteredKey, expected: Expectation) -> Signed:
+    """Everything about one assertion, its counter apart. Raises Rejected with the reason of the first check that fails.
+
+    The caller has found `key` by the assertion's credential and has checked whose it is.
+    """
+    if assertion.unverified_credential_id != key.credential_id:
+        raise refusal(RejectReason.CREDENTIAL_UNKNOWN, "an assertion of another credential")
+    client_data = assertion.unverified_client_data
+    check_client_data(client_data, GET, expected)
+    data = parse_authenticator_data(assertion.unverified_authenticator_data)
+    check_authenticator_data(data, expected)
+    if data.credential is not None:
+        malformed("an assertion with attested credential data")
+    load_key(key.cose).verify(assertion.signature, data.raw + hashlib.sha256(client_data).digest())
+    if data.backup_eligible != key.backup_eligible:
+        raise refusal(RejectReason.BACKUP_STATE, "backup eligibility changed since registration")
+    return Signed(
+        counter=data.counter, user_verified=data.user_verified, backed_up=data.backed_up, uvm=ways_of_verification(data)
+    )
+
+
+def may_be_copied(*, stored: int, counter: int) -> bool:
+    """Section 7.2 step 22: a counter that is in use must grow."""
+    return (stored != 0 or counter != 0) and counter <= stored
+
+
+def ways_of_verification(data: AuthenticatorData) -> tuple[int, ...] | None:
+    """The signed output of the extension `uvm` (WebAuthn Level 2 section 10.3); rubbish counts as silence."""
+    entries = data.extensions.get("uvm")
+    if not isinstance(entries, list) or not 1 <= len(entries) <= 3:
+        return None
+    if not all(isinstance(entry, list) and len(entry) == 3 and type(entry[0]) is int for entry in entries):
+        return None
+    return tuple(entry[0] for entry in entries)
