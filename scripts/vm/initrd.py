@@ -54,7 +54,7 @@ def _shell(values: Mapping[str, str]) -> str:
 
 
 def modules(kernel: Kernel) -> list[Path]:
-    """Files of `MODULES` and what they depend on, in the order in which they must be loaded; built-in ones have none."""
+    """Files of `MODULES` and what they depend on, in the order of loading; built-in ones have none."""
     found: dict[Path, None] = {}
     for name in MODULES:
         command = ["modprobe", "--set-version", kernel.version, "--dirname", str(kernel.root), "--show-depends", name]

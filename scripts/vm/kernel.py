@@ -1,4 +1,4 @@
-"""Debian's kernel, fetched once per version into the cache: an uncompressed image and the few modules that a bench needs."""
+"""Debian's kernel, fetched once per version into the cache: an uncompressed image and the modules a bench needs."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _keep(unpacked: Path, kept: Path, version: str) -> None:
 
 
 def uncompressed(image: bytes) -> bytes:
-    """The ELF kernel inside a bzImage, which QEMU starts three seconds sooner; `image` itself if its packing is not known."""
+    """The ELF kernel inside a bzImage, which starts three seconds sooner; `image` itself if its packing is unknown."""
     place, magic = BZIMAGE_MAGIC
     if image[place : place + len(magic)] != magic:
         return image

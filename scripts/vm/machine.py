@@ -39,7 +39,7 @@ class Shape:
 
 
 class Machine:
-    """One virtual machine. `directory` gets the console's log and the agent's socket, `out` is /run/out in the guest."""
+    """One virtual machine. `directory` gets the console's log and the agent's socket; `out` is the guest's /run/out."""
 
     def __init__(self, kernel: Kernel, directory: Path, out: Path, shape: Shape) -> None:
         self.directory = directory
