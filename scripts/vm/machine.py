@@ -117,16 +117,17 @@ class Machine:
         if self._process is None:
             return
         if self._process.poll() is None:
-            with (
-                contextlib.suppress(SetupError),
-                contextlib.closing(Session.connect(self.directory / SOCKET)) as session,
-            ):
-                session.power_off()
+            with contextlib.suppress(SetupError):
+                self._ask_to_end()
         try:
             self._process.wait(OFF_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _ask_to_end(self) -> None:
+        with contextlib.closing(Session.connect(self.directory / SOCKET)) as session:
+            session.power_off()
 
 
 def share(tag: str, path: Path, *, read_only: bool) -> list[str]:

@@ -67,8 +67,8 @@ class Session:
     ) -> int:
         """Exit code of `command`; 124 if it took longer than `seconds`.
 
-        `sink` gets 1 (standard output) or 2 (error) and what was printed. Raises `SetupError` if the machine ends before
-        the command: a code that never came is no success. Raises `TimedOut` if the guest says nothing any more.
+        `sink` gets 1 (standard output) or 2 (error) and what was printed. Raises `SetupError` if the machine ends
+        before the command: a code that never came is no success. Raises `TimedOut` if the guest says no more.
         """
         order = self._send(command=list(command), cwd=str(cwd or "/"), environ=dict(environ or {}), seconds=seconds)
         for answer in self._answers(order, time.monotonic() + seconds + GRACE_SECONDS):
