@@ -9,7 +9,8 @@
         StatusError(sw)           PinWrong(tries_left)  PinBlocked  AppletMissing  ObjectMissing  NotPermitted
         PinUnfit                  refused before it was sent to the card: no try is spent
       SecurityKeyError            KeyStatus(status)  KeyUnsupported  BadKeyData  KeyNotTouched  KeyRefused  KeyFull
-                                  CredentialExists  NoCredential  KeyUvFailed
+                                  CredentialExists  NoCredential  KeyVerificationWanted
+        KeyUvFailed               the finger was not recognised; KeyUvBlocked: too often
         KeyPinWrong(tries_left)   KeyPinBlocked  KeyPinPaused  KeyPinMissing  KeyPinMustChange  KeyPinUnfit
         KeyResetTooLate           a key is reset in the first ten seconds after it was plugged in
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
@@ -326,6 +327,19 @@ class KeyUvFailed(SecurityKeyError):
     retry = Retry.AGAIN
     summary = "The security key did not recognise you."
     next_step = "Try your finger again, or use the key's PIN."
+
+
+class KeyUvBlocked(KeyUvFailed):
+    code = "key-verification-blocked"
+    summary = "The security key takes no more fingers for now."
+    next_step = "Use the key's PIN."
+
+
+class KeyVerificationWanted(SecurityKeyError):
+    code = "key-verification-wanted"
+    retry = Retry.AGAIN
+    summary = "The security key wants its PIN or your finger first."
+    next_step = "Start again."
 
 
 class KeyNotTouched(SecurityKeyError):

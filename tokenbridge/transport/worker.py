@@ -8,13 +8,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tokenbridge.errors import Cancelled, DeviceError, DeviceRemoved, TimedOut, TokenbridgeError
 from tokenbridge.log import get
-from tokenbridge.transport.pcsc import PcscLink
 
 T = TypeVar("T")
+L = TypeVar("L", bound="Link")
+
+
+class Link(Protocol):
+    """What a worker needs of the link that it owns; jobs need more."""
+
+    @property
+    def waiting_for_transaction(self) -> bool:
+        """Whether the link waits until another program lets go of the device."""
+
+    def close(self) -> None: ...
+
 
 _log = get("worker")
 
@@ -38,38 +49,39 @@ class Cancel:
             raise TimedOut()
 
 
-Job = Callable[[PcscLink, Cancel], T]
+Job = Callable[[L, Cancel], T]
 
 
 @dataclass(slots=True)
-class Ticket(Generic[T]):
+class Ticket(Generic[L, T]):
     """A job that was handed in."""
 
-    job: Job[T]
+    job: Job[L, T]
     cancel: Cancel
     future: Future[T] = field(default_factory=Future)
 
 
-class DeviceWorker:
-    """Runs jobs on the card in `reader`, one after the other, over one link that is opened when first needed.
+class DeviceWorker(Generic[L]):
+    """Runs jobs on the device at `place` (a reader, a key's path), one after the other, over one link.
 
-    A link that failed is closed; the next job opens a new one, unless the card had left: what is in the reader then may
-    be another card, which must not get what was meant for this one, a PIN least of all. `stop` when the card has left.
+    The link is opened when first needed. One that failed is closed; the next job opens a new one, unless the device had
+    left: what is in its place then may be another, which must not get what was meant for this one, a PIN least of all.
+    `stop` when the device has left.
     """
 
-    def __init__(self, reader: str, open_link: Callable[[str], PcscLink] = PcscLink) -> None:
-        self._reader = reader
+    def __init__(self, place: str, open_link: Callable[[str], L]) -> None:
+        self._place = place
         self._open_link = open_link
-        self._link: PcscLink | None = None
+        self._link: L | None = None
         self._opening = False
-        self._card_left = False
-        self._queue: queue.SimpleQueue[Ticket[Any] | None] = queue.SimpleQueue()
+        self._left = False
+        self._queue: queue.SimpleQueue[Ticket[L, Any] | None] = queue.SimpleQueue()
         self._ended = False
         self._end = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name=f"tokenbridge-card {reader}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"tokenbridge {place}", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job[T], *, deadline: float) -> Ticket[T]:
+    def submit(self, job: Job[L, T], *, deadline: float) -> Ticket[L, T]:
         """Queue `job`; `deadline` is an absolute monotonic time, also for the time it spends in the queue."""
         ticket = Ticket(job, Cancel(deadline))
         with self._end:
@@ -100,30 +112,30 @@ class DeviceWorker:
             if (late := self._queue.get()) is not None:
                 _fail_late(late)
 
-    def _do(self, ticket: Ticket[Any]) -> None:
+    def _do(self, ticket: Ticket[L, Any]) -> None:
         if not ticket.future.set_running_or_notify_cancel():
             return
         try:
             ticket.cancel.check()
             ticket.future.set_result(ticket.job(self._open(), ticket.cancel))
         except DeviceError as err:
-            self._card_left = self._card_left or isinstance(err, DeviceRemoved)
+            self._left = self._left or isinstance(err, DeviceRemoved)
             self._close()
             ticket.future.set_exception(err)
         except TokenbridgeError as err:
             ticket.future.set_exception(err)
         except Exception as err:  # noqa: BLE001  the worker loop must outlive any job
-            _log.exception("job on %s failed", self._reader)
+            _log.exception("job on %s failed", self._place)
             self._close()
             ticket.future.set_exception(TokenbridgeError(detail=repr(err)))
 
-    def _open(self) -> PcscLink:
-        if self._card_left:
+    def _open(self) -> L:
+        if self._left:
             raise DeviceRemoved(detail="it had left before")
         if self._link is None:
             self._opening = True
             try:
-                self._link = self._open_link(self._reader)
+                self._link = self._open_link(self._place)
             finally:
                 self._opening = False
         return self._link
@@ -134,6 +146,6 @@ class DeviceWorker:
             link.close()
 
 
-def _fail_late(ticket: Ticket[Any]) -> None:
+def _fail_late(ticket: Ticket[Any, Any]) -> None:
     if ticket.future.set_running_or_notify_cancel():
         ticket.future.set_exception(DeviceRemoved(detail="its worker has ended"))

@@ -1,0 +1,128 @@
+"""A key's fingerprints: list, add, name, delete (authenticatorBioEnrollment, CTAP 2.1 section 6.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fido2.ctap import CtapError
+from fido2.ctap2.bio import BioEnrollment, CaptureError, FPBioEnrollment
+
+from tokenbridge.errors import BadKeyData, KeyUnsupported, KeyUvFailed
+from tokenbridge.fido.pin import Token
+from tokenbridge.fido.session import KeySession
+from tokenbridge.interaction import one_line
+
+MAX_FINGERS: Final = 64
+MAX_SAMPLES: Final = 100
+MAX_TEXT: Final = 64
+
+FEEDBACK: Final = {
+    0x01: "too high on the sensor",
+    0x02: "too low on the sensor",
+    0x03: "too far left",
+    0x04: "too far right",
+    0x05: "moved too fast",
+    0x06: "moved too slowly",
+    0x07: "not clear enough",
+    0x08: "askew",
+    0x09: "too short a touch",
+    0x0A: "not a finger, or two",
+    0x0B: "the same part of the finger again",
+    0x0D: "no finger was felt",
+    0x0E: "the finger stayed still",
+}
+"""lastEnrollSampleStatus (section 6.7.4), in words."""
+
+Tell = Callable[[int, str], None]
+"""Called after each sample with how many are still needed, and what was wrong with this one (or "")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finger:
+    """`id` is the key's template id."""
+
+    id: bytes
+    name: str
+
+
+def enrolled(session: KeySession, token: Token) -> tuple[Finger, ...]:
+    """The fingers that the key knows."""
+    with session.calling():
+        found = _manage(session, token).enumerate_enrollments()
+        if len(found) > MAX_FINGERS:
+            raise BadKeyData(detail=f"{len(found)} fingers")
+        return tuple(Finger(id=bytes(key), name=_text(name)) for key, name in found.items())
+
+
+def add(session: KeySession, token: Token, name: str, tell: Tell) -> Finger:
+    """Lead a person through the samples. Raises `KeyUvFailed` when the key never gets enough good ones."""
+    with session.calling():
+        manage = _manage(session, token)
+        context = manage.enroll()
+        try:
+            template = _samples(context, tell)
+        except BaseException:
+            _give_up(context)
+            raise
+        if name:
+            manage.set_name(template, name)
+    session.forget()
+    return Finger(id=bytes(template), name=name)
+
+
+def rename(session: KeySession, token: Token, finger: bytes, name: str) -> None:
+    with session.calling():
+        _manage(session, token).set_name(finger, name)
+
+
+def delete(session: KeySession, token: Token, finger: bytes) -> None:
+    with session.calling():
+        _manage(session, token).remove_enrollment(finger)
+    session.forget()
+
+
+def matching(found: tuple[Finger, ...], wanted: str) -> Finger:
+    """The one with this name or id (hexadecimal). Raises `KeyUvFailed` for none, or for several."""
+    hits = [finger for finger in found if wanted in (finger.name, finger.id.hex())]
+    if len(hits) != 1:
+        raise KeyUvFailed(
+            f"The key knows {len(hits) or 'no'} finger{'s' * (len(hits) > 1)} called {wanted!r}.",
+            next_step="See `tokenbridge key fingerprints list`.",
+        )
+    return hits[0]
+
+
+def _manage(session: KeySession, token: Token) -> FPBioEnrollment:
+    with session.calling() as ctap:
+        if not BioEnrollment.is_supported(ctap.info):
+            raise KeyUnsupported("This security key has no fingerprint sensor.")
+        return FPBioEnrollment(ctap, token.protocol, bytes(token.secret.reveal()))
+
+
+def _samples(context: Any, tell: Tell) -> bytes:
+    for _ in range(MAX_SAMPLES):
+        try:
+            template = context.capture()
+        except CaptureError as err:
+            tell(int(context.remaining or 0), FEEDBACK.get(int(err.code), "not usable"))
+            continue
+        tell(int(context.remaining or 0), "")
+        if template is not None:
+            return bytes(template)
+    raise KeyUvFailed(
+        "The key did not get enough good samples of your finger.", next_step="Clean the sensor and retry."
+    )
+
+
+def _give_up(context: Any) -> None:
+    """Leave no half-known finger behind; a key that is gone has none anyway."""
+    try:
+        context.cancel()
+    except (CtapError, OSError, ValueError):
+        return
+
+
+def _text(value: Any) -> str:
+    return one_line(value[:MAX_TEXT]) if isinstance(value, str) else ""
