@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "demo": ("tokenbridge.cli.demo", "demo"),
     "rig": ("tokenbridge.cli.rig", "rig"),
     "server": ("tokenbridge.cli.server", "server"),
+    "setup": ("tokenbridge.cli.setup", "setup"),
     "sign-in": ("tokenbridge.cli.sign_in", "sign_in"),
     "status": ("tokenbridge.cli.daemon", "status"),
     "watch": ("tokenbridge.cli.daemon", "watch"),
