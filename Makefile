@@ -1,5 +1,5 @@
 # Two words do all the set-up on a fresh machine: `make demo` runs the main job, `make test` passes the tests.
-.PHONY: demo test check bench docs setup clean
+.PHONY: demo test hw-test check bench docs setup clean
 
 BIN := .venv/bin
 
@@ -10,6 +10,10 @@ demo: ## See a card sign-in on the real PC/SC daemon, no hardware needed
 test: ## All tests, the ones on pcscd and with foreign tools included
 	@scripts/setup test
 	$(BIN)/pytest $(ARGS)
+
+hw-test: ## Security keys on a kernel of their own (QEMU): /dev/uhid, udev, foreign tools, a browser; ARGS chooses
+	@scripts/setup vm
+	$(BIN)/python -m scripts.vm run -- $(BIN)/pytest -o testpaths=hw-tests/keys --rig-must-run $(ARGS)
 
 check: ## Lint, types, import rule, generated files
 	@scripts/setup test

@@ -107,7 +107,8 @@ def _output(*command: str, cwd: Path | None = None) -> str:
         ) from err
     except subprocess.CalledProcessError as err:
         raise SetupError(
-            f"`{' '.join(command)}` failed: {err.stderr.strip()[-400:]}", next_step="Check the network and try again."
+            f"`{' '.join(command)}` failed: {err.stderr.strip()[-400:]}",
+            next_step="Check the network, run `sudo apt-get update` and try again.",
         ) from err
     except subprocess.TimeoutExpired as err:
         raise SetupError(f"`{' '.join(command)}` took too long.", next_step="Check the network and try again.") from err

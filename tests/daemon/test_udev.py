@@ -133,7 +133,7 @@ def test_systemd_needs_no_group(tmp_path: Path, systemd: Path, monkeypatch: pyte
 @pytest.mark.skipif(os.getuid() != 0, reason="acts as somebody else, which only root can")
 @pytest.mark.parametrize("uninstall", [False, True])
 def test_who_is_not_root_is_told_so(tmp_path: Path, uninstall: bool) -> None:
-    udev_setup.install(SOME_GROUP, directory=tmp_path, systemd=tmp_path / "absent")
+    (tmp_path / udev_rules.FILE_NAME).write_text(f"{udev_rules.MARK}\n# old\n")
     tmp_path.chmod(0o755)
     tmp_path.parent.chmod(0o755)
     tmp_path.parent.parent.chmod(0o755)
