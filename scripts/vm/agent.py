@@ -30,12 +30,19 @@ PORTS = Path("/sys/class/virtio-ports")
 
 
 def main() -> int:
-    """Serve until the host says off."""
-    port = Port(find_port())
+    """Serve the port of this machine."""
+    # Blocked first, so that a host that comes between a look and the wait is not missed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+    serve(Port(os.open(find_port(), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)))
+    return 0
+
+
+def serve(port: Port) -> None:
+    """Do what hosts order, until one says off."""
     while True:
         order = port.receive()
         if order.get("off"):
-            return 0
+            return
         if order.get("ping"):
             _settle()
             port.send(id=order["id"], ready=True)
@@ -54,18 +61,16 @@ def find_port() -> Path:
 def _settle() -> None:
     """What was coldplugged at boot has been dealt with."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        subprocess.run(["udevadm", "settle", "--timeout=60"], check=False, timeout=90)
+        subprocess.run(["udevadm", "settle", "--timeout=60"], check=False, timeout=90, stdout=subprocess.DEVNULL)
 
 
 class Port:
     """Lines of JSON over the virtio port, which must never block for a host that is not there."""
 
-    def __init__(self, path: Path) -> None:
-        # Blocked first, so that a host that comes between a look and the wait is not missed.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
-        self.descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        fcntl.fcntl(self.descriptor, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(self.descriptor, fcntl.F_SETFL, os.O_RDWR | os.O_NONBLOCK | os.O_ASYNC)
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_RDWR | os.O_NONBLOCK | os.O_ASYNC)
         self._buffer = b""
 
     def receive(self) -> dict[str, Any]:
