@@ -21,13 +21,17 @@ class TestStart:
         ticket = server.begin()
         assert ticket["rp"] == {"name": "Test Hospital", "origin": ORIGIN}
         assert len(base64.b64decode(ticket["nonce"])) == 32
-        card, password = ticket["accepts"]
+        card, key, password = ticket["accepts"]
         assert card["method"] == "card"
         assert card["format"] == "web-eid:1"
         assert {"ES256", "ES384", "RS256", "PS256"} <= set(card["algorithms"])
         names = {base64.b64decode(name) for name in card["issuers"]}
         assert bench.pki.issuing.name.public_bytes() in names
-        assert password == {"method": "password", "then": ["totp"]}
+        assert key["method"] == "key"
+        asked = key["options"]
+        assert asked["challenge"] == ticket["nonce"].replace("+", "-").replace("/", "_").rstrip("=")
+        assert (asked["rpId"], asked["userVerification"], asked["allowCredentials"]) == ("localhost", "preferred", [])
+        assert password == {"method": "password", "then": ["key", "totp", "recovery"]}
 
     def test_every_ticket_has_its_own_nonce(self, server: Server):
         assert len({server.begin()["nonce"] for _ in range(20)}) == 20

@@ -116,6 +116,10 @@ class KeyModels:
             doubts=(UndecidedReason.METADATA_STALE,) if stale else (),
         )
 
+    def is_attested(self, make: Make) -> bool:
+        """Whether a trusted maker vouches for the key, accepted or not."""
+        return self._vouched(make)[1]
+
     def _check_rules(self, make: Make, model: Model | None, today: dt.date, *, attested: bool) -> None:
         policy = self.policy
         if not attested and (policy.attested or policy.allowed or policy.minimum is not None):

@@ -18,33 +18,35 @@ from tokenbridge.server.store.sessions import describe
 
 router = APIRouter()
 
+CODES: Final = (Method.TOTP, Method.RECOVERY)
 Client = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class StartBody(_Body):
-    """`client` names the program that asks; policy rules may refer to it."""
+class StartBody(Body):
+    """`client` names the program that asks; policy rules may refer to it. `username`: whose keys to ask for."""
 
     client: Client
+    username: str | None = Field(default=None, min_length=1, max_length=128)
 
 
-class CardBody(_Body):
+class CardBody(Body):
     """A Web eID authentication token; its fields are checked by the verifier, which bounds them."""
 
     token: dict[str, Any] = Field(max_length=16)
 
 
-class PasswordBody(_Body):
+class PasswordBody(Body):
     username: str = Field(min_length=1, max_length=128)
     password: str = Field(min_length=1, max_length=1024)
 
 
-class CodeBody(_Body):
+class CodeBody(Body):
     method: str = Field(max_length=32)
-    code: str = Field(min_length=1, max_length=16)
+    code: str = Field(min_length=1, max_length=64)
 
 
 def _sign_ins(request: Request) -> SignInDesk:
@@ -57,7 +59,7 @@ def _sessions(request: Request) -> SessionDesk:
     return desk
 
 
-def _bearer(request: Request) -> str:
+def bearer(request: Request) -> str:
     """The token of `Authorization: Bearer` (RFC 6750 section 2.1)."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
@@ -68,7 +70,7 @@ def _bearer(request: Request) -> str:
 SignIns = Annotated[SignInDesk, Depends(_sign_ins)]
 Sessions = Annotated[SessionDesk, Depends(_sessions)]
 RequestId = Annotated[str, Depends(problems.request_id)]
-Bearer = Annotated[str, Depends(_bearer)]
+Bearer = Annotated[str, Depends(bearer)]
 
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"description": "The request can't be understood"},
@@ -89,25 +91,25 @@ async def healthz() -> dict[str, str]:
 @router.post("/api/sign-in", status_code=201, responses=ERRORS)
 async def start(body: StartBody, desk: SignIns) -> dict[str, Any]:
     """Begin a sign-in: what to sign, until when, and what is accepted."""
-    return _ticket(await desk.start(body.client))
+    return _ticket(await desk.start(body.client, body.username))
 
 
 @router.post("/api/sign-in/{transaction}/card", responses=ERRORS)
 async def card(transaction: str, body: CardBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
     """Present a card's signature. The nonce is spent by this, whatever comes of it."""
-    return _outcome(await desk.card(transaction, body.token, request_id))
+    return outcome(await desk.card(transaction, body.token, request_id))
 
 
 @router.post("/api/sign-in/{transaction}/password", responses=ERRORS)
 async def password(transaction: str, body: PasswordBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
-    return _outcome(await desk.password(transaction, body.username, body.password, request_id))
+    return outcome(await desk.password(transaction, body.username, body.password, request_id))
 
 
 @router.post("/api/sign-in/{transaction}/code", responses=ERRORS)
 async def code(transaction: str, body: CodeBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
-    if body.method != Method.TOTP:
+    if body.method not in CODES:
         raise BadRequest("That method takes no code here.", next_step="Use the method that the challenge named.")
-    return _outcome(await desk.code(transaction, body.code, request_id))
+    return outcome(await desk.code(transaction, body.code, request_id, Method(body.method)))
 
 
 @router.delete("/api/sign-in/{transaction}", status_code=204, responses=ERRORS)
@@ -134,6 +136,7 @@ async def sign_out(token: Bearer, desk: Sessions, request_id: RequestId) -> Resp
 
 
 def _ticket(ticket: Ticket) -> dict[str, Any]:
+    by_key = [{"method": str(Method.KEY), "options": ticket.key_options}] if ticket.key_options is not None else []
     return {
         "transaction": ticket.token,
         "rp": {"name": ticket.rp_name, "origin": ticket.challenge.origin},
@@ -146,12 +149,13 @@ def _ticket(ticket: Ticket) -> dict[str, Any]:
                 "algorithms": list(ticket.algorithms),
                 "issuers": [b64encode(name).decode("ascii") for name in ticket.issuers],
             },
-            {"method": str(Method.PASSWORD), "then": [str(Method.TOTP)]},
+            *by_key,
+            {"method": str(Method.PASSWORD), "then": [str(method) for method in ticket.after_password]},
         ],
     }
 
 
-def _outcome(done: Done) -> dict[str, Any]:
+def outcome(done: Done) -> dict[str, Any]:
     if done.answer is None:
         raise NotAllowedNow
     decision = done.answer.decision
@@ -162,6 +166,8 @@ def _outcome(done: Done) -> dict[str, Any]:
         "suppressed": [str(method) for method in decision.suppressed],
         "methods": [str(method) for method in decision.methods],
     }
+    if done.key_options is not None:
+        body["key_options"] = done.key_options
     if done.opened is not None and done.person is not None:
         body["account"] = {"username": done.person.username, "display_name": done.person.display_name}
         body["assurance"] = describe(done.answer.assurance)

@@ -15,9 +15,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
-from tokenbridge.rp.policy import DEFAULT_POLICY
-from tokenbridge.server import api, passwords, problems, revocation
+from tokenbridge.rp.key_options import Site
+from tokenbridge.rp.policy import Policy, Rule
+from tokenbridge.rp.proof import Method
+from tokenbridge.server import api, key_api, key_rules, passwords, problems, revocation
 from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.key_book import KeyModelBook
+from tokenbridge.server.key_desk import KeyDesk
+from tokenbridge.server.key_enrolment import KeyEnrolment
+from tokenbridge.server.key_sign_in import KeySignIn, KeySite
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Clock, Ledger
 from tokenbridge.server.middleware import Envelope
@@ -26,12 +32,15 @@ from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.sign_in import Parts, SignInDesk
+from tokenbridge.server.step_up import StepUpRule
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sessions import Lifetimes
 from tokenbridge.server.trust import TrustBook
 
 HASHING_THREADS: Final = 2
 """argon2id takes 64 MiB each: this bounds the memory that a flood of passwords can claim."""
+
+POLICY: Final = Policy(rules=(Rule(name="default", fallback=(Method.KEY, Method.TOTP, Method.RECOVERY)),))
 
 
 def utc_now() -> dt.datetime:
@@ -50,6 +59,8 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     )
     trust, book = TrustBook(database), KeyBook(settings.key_file)
     ledger = Ledger(database, book, clock, lifetimes)
+    models, at = KeyModelBook(database, settings), _key_site(settings)
+    app.state.origin = settings.site
     app.state.database = database
     app.state.sessions = SessionDesk(database, book, clock, lifetimes)
     app.state.parts = Parts(
@@ -57,18 +68,37 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         ledger=ledger,
         trust=trust,
         revocation=RevocationFetcher(revocation.client(), clock),
-        cards=CardSignIn(database=database, ledger=ledger, trust=trust, policy=DEFAULT_POLICY, clock=clock),
-        passwords=PasswordSignIn(database=database, ledger=ledger, keys=book, policy=DEFAULT_POLICY),
+        cards=CardSignIn(database=database, ledger=ledger, trust=trust, policy=POLICY, clock=clock),
+        security_keys=None
+        if at is None
+        else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=POLICY, clock=clock, at=at),
+        passwords=PasswordSignIn(database=database, ledger=ledger, keys=book, policy=POLICY),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
+    rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
+    app.state.keys = None
+    if at is not None:
+        app.state.keys = KeyDesk(
+            KeyEnrolment(
+                database=database, keys=book, models=models, rule=rule, clock=clock, origin=settings.site, at=at
+            )
+        )
     app.include_router(api.router)
+    app.include_router(key_api.router)
     app.add_exception_handler(TokenbridgeError, problems.on_tokenbridge_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
     app.add_middleware(Envelope, strict_transport=settings.tls_cert is not None)
     return app
+
+
+def _key_site(settings: Settings) -> KeySite | None:
+    rp_id = key_rules.rp_id_of(settings)
+    return (
+        None if rp_id is None else KeySite(site=Site(name=settings.name, rp_id=rp_id), seconds=settings.sign_in_seconds)
+    )
 
 
 @asynccontextmanager

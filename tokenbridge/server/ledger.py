@@ -14,6 +14,7 @@ from tokenbridge import log
 from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, Retry, TokenbridgeError, TooMany
 from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
+from tokenbridge.rp.refusals import STEPS
 from tokenbridge.server import keys, login
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.people import Person, person
@@ -32,6 +33,7 @@ _MESSAGES: Final = {
     RejectReason.SUBJECT_UNKNOWN: "The card is good, but it belongs to no account here.",
 }
 _STEPS: Final = {
+    **STEPS,
     RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
     RejectReason.CODE_WRONG: "Wait for the next code of your app and type that.",
     RejectReason.SUBJECT_UNKNOWN: "Ask your IT service desk to enrol the card.",
@@ -48,13 +50,17 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What a request led to: the new state; with an answer, whom it concerns; the session, if one was opened."""
+    """What a request led to: the new state; with an answer, whom it concerns; the session, if one was opened.
+
+    `key_options`: what a key is asked for, when it is one of the ways on.
+    """
 
     pending: Pending
     state: login.State
     answer: login.Answer | None = None
     person: Person | None = None
     opened: Opened | None = None
+    key_options: dict[str, Any] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,14 +92,19 @@ class Ledger:
         self._clock = clock
         self._lifetimes = lifetimes
 
-    def open(self, *, client: str, origin: str, random: bytes, ttl: dt.timedelta) -> tuple[str, Challenge]:
-        """Begin a transaction; returns its token, which is shown once, and its challenge."""
+    def open(
+        self, *, client: str, origin: str, random: bytes, ttl: dt.timedelta, expected: int | None = None
+    ) -> tuple[str, Challenge]:
+        """Begin a transaction; returns its token, which is shown once, and its challenge.
+
+        `expected`: whose keys were offered, as in `login.Started`.
+        """
         token, now = keys.new_token(), self._clock()
         challenge = new_challenge(random=random, origin=origin, now=now, ttl=ttl)
         with self._database.write() as tx:
             sign_ins.purge(tx, now)
             sessions.purge(tx, now)
-            sign_ins.add(tx, keys.hash_token(token), client, challenge)
+            sign_ins.add(tx, keys.hash_token(token), client, challenge, login.Started(expected=expected))
         return token, challenge
 
     def advance(self, token: str, request: str, *events: Next) -> Done:

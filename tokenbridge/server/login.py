@@ -1,9 +1,9 @@
 """The sign-in transaction as a pure state machine: `(state, event) -> (state, effects)`. It performs no effect itself.
 
-    Started --card--> Judging --allow--> SignedIn
-       |                 |------challenge--> AwaitingPassword --password--> AwaitingCode --code--> SignedIn
-       |                 `------refused----> Dead
-       `--password--> AwaitingCode
+    Started --card, key--> Judging --allow--> SignedIn
+       |                      |--challenge--> AwaitingPassword --password--> AwaitingCode --code--> SignedIn
+       |                      `--refused----> Dead                                |
+       `--password--> AwaitingCode                                                `--key--> Judging
     Any state that is not final: cancel -> Cancelled, too late -> Expired, policy says deny -> Denied.
 
 Judging exists so that a nonce is spent at the moment when evidence arrives, before anybody knows whether it is good.
@@ -23,24 +23,42 @@ from tokenbridge.rp.proof import Method, Proof
 MAX_ATTEMPTS: Final = 5
 """Passwords, and again codes, that may be tried in one transaction."""
 
+NOBODY: Final = 0
+"""Stands for the account of a name that has no keys: no account has this number."""
+
+_SECOND: Final = (Method.TOTP, Method.RECOVERY, Method.KEY)
+"""What may follow a password in the same transaction."""
+
 # --- states ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The nonce is unspent and nothing is known about the person. `attempts` counts passwords."""
+    """The nonce is unspent and nothing is known about the person. `attempts` counts passwords.
+
+    `expected`: the account whose keys were offered, NOBODY for a name that has none; None when no name was given.
+    """
 
     attempts: int = 0
+    expected: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judging:
-    """Card evidence has arrived and is being verified. The nonce is spent."""
+    """Evidence of a card or key has arrived and is being verified. Its challenge is spent.
+
+    `account`: whose evidence it has to be, if that is known. `proofs` and `doubts` are what was there before.
+    """
+
+    by: Method = Method.CARD
+    account: int | None = None
+    proofs: tuple[Proof, ...] = ()
+    doubts: tuple[UndecidedReason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitingPassword:
-    """A card named the account but was not enough: the password of that account, and no other, is awaited."""
+    """A card or key named the account but was not enough: the password of that account, and no other, is awaited."""
 
     account: int
     proofs: tuple[Proof, ...] = ()
@@ -50,12 +68,13 @@ class AwaitingPassword:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitingCode:
-    """The code of the account's authenticator app is awaited."""
+    """A code of the account, or its key, is awaited: what `methods` names."""
 
     account: int
     proofs: tuple[Proof, ...] = ()
     doubts: tuple[UndecidedReason, ...] = ()
     attempts: int = 0
+    methods: tuple[Method, ...] = (Method.TOTP,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +117,20 @@ class CardPresented:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPresented:
+    """A key's assertion has arrived; nothing about it is known yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordPresented:
     """A password has arrived; it counts as an attempt before it is compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodePresented:
-    """A code has arrived; it counts as an attempt before it is compared."""
+    """A code of the kind `by` has arrived; it counts as an attempt before it is compared."""
+
+    by: Method = Method.TOTP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +169,8 @@ class TimeIsUp:
     pass
 
 
-Event: TypeAlias = CardPresented | PasswordPresented | CodePresented | Judged | Refused | Cancel | TimeIsUp
+Presented: TypeAlias = CardPresented | KeyPresented | PasswordPresented | CodePresented
+Event: TypeAlias = Presented | Judged | Refused | Cancel | TimeIsUp
 
 # --- effects ---------------------------------------------------------------------------------------------------
 
@@ -244,18 +271,24 @@ def step(state: State, event: Event) -> Step:
         case Judged():
             return _judged(event) if _awaits(state, event.by, event.account) else _not_now(state)
         case Refused():
-            return _refused(state, event) if _awaits(state, event.by, _account(state)) else _not_now(state)
+            whose = state.account if isinstance(state, Judging) else _account(state)
+            return _refused(state, event) if _awaits(state, event.by, whose) else _not_now(state)
         case _:
             return _presented(state, event)
 
 
-def _presented(state: State, event: CardPresented | PasswordPresented | CodePresented) -> Step:
+def _presented(state: State, event: Presented) -> Step:
     match event, state:
         case CardPresented(), Started():
             return _to(Judging(), Proceed())
+        case KeyPresented(), Started():
+            return _to(Judging(by=Method.KEY, account=state.expected), Proceed())
+        case KeyPresented(), AwaitingCode() if Method.KEY in state.methods:
+            judging = Judging(by=Method.KEY, account=state.account, proofs=state.proofs, doubts=state.doubts)
+            return _to(judging, Proceed())
         case PasswordPresented(), Started() | AwaitingPassword():
             return _attempt(state)
-        case CodePresented(), AwaitingCode():
+        case CodePresented(), AwaitingCode() if event.by in state.methods:
             return _attempt(state)
         case _:
             return _not_now(state)
@@ -267,11 +300,11 @@ def _awaits(state: State, by: Method, account: int | None) -> bool:
         case Started():
             return by is Method.PASSWORD
         case Judging():
-            return by is Method.CARD
+            return by is state.by and state.account in (None, account)
         case AwaitingPassword():
             return by is Method.PASSWORD and account == state.account
         case AwaitingCode():
-            return by is Method.TOTP and account == state.account
+            return by in state.methods and by is not Method.KEY and account == state.account
         case _:
             return False
 
@@ -301,9 +334,10 @@ def _challenged(event: Judged) -> Step:
     if methods and methods[0] is Method.PASSWORD:
         waiting = AwaitingPassword(account=event.account, proofs=event.proofs, doubts=event.doubts)
         return _to(waiting, *_told(Recorded.CHALLENGED, event))
-    if Method.TOTP in methods:
-        following = AwaitingCode(account=event.account, proofs=event.proofs, doubts=event.doubts)
-        return _to(following, *_told(Recorded.CHALLENGED, event))
+    following = tuple(method for method in methods if method in _SECOND)
+    if following:
+        awaiting = AwaitingCode(account=event.account, proofs=event.proofs, doubts=event.doubts, methods=following)
+        return _to(awaiting, *_told(Recorded.CHALLENGED, event))
     # What would be enough (another card, say) can't follow in this transaction.
     denied = replace(event, decision=replace(event.decision, outcome=Outcome.DENY))
     return _to(Denied(account=event.account), *_told(Recorded.DENIED, denied))
@@ -323,7 +357,13 @@ def _refused(state: State, event: Refused) -> Step:
 
 
 def _account(state: State) -> int | None:
-    return state.account if isinstance(state, AwaitingPassword | AwaitingCode | SignedIn | Denied) else None
+    match state:
+        case AwaitingPassword() | AwaitingCode() | SignedIn() | Denied():
+            return state.account
+        case Judging():
+            return state.account or None
+        case _:
+            return None
 
 
 def _to(state: State, *effects: Effect) -> Step:

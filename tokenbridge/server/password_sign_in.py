@@ -8,12 +8,12 @@ from typing import Final
 from tokenbridge.errors import NotAllowedNow, RejectReason, TooMany
 from tokenbridge.rp.policy import Policy
 from tokenbridge.rp.proof import Factor, Method, Proof
-from tokenbridge.server import keys, login, totp
+from tokenbridge.server import codes, keys, login, totp
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Done, Ledger, Moment
 from tokenbridge.server.people import Person, person
-from tokenbridge.server.store import accounts, audit, throttle
+from tokenbridge.server.store import accounts, audit, recovery, throttle
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.throttle import Limit
 
@@ -72,8 +72,8 @@ class PasswordSignIn:
 
         return self.ledger.advance(attempt.token, attempt.request, judged)
 
-    def code(self, token: str, code: str, request: str) -> Done:
-        """Compare and spend a code, all in one database transaction."""
+    def code(self, token: str, code: str, request: str, method: Method = Method.TOTP) -> Done:
+        """Compare and spend a code of the kind `method`, all in one database transaction."""
 
         gate = _Gate()
 
@@ -81,10 +81,10 @@ class PasswordSignIn:
             if isinstance(moment.state, login.AwaitingCode):
                 gate.count(moment, throttle.CODES, str(moment.state.account))
                 gate.count(moment, throttle.CODES_IN_A_ROW, str(moment.state.account))
-            return login.CodePresented()
+            return login.CodePresented(by=method)
 
         try:
-            return self.ledger.advance(token, request, counted, lambda moment: self._code_shown(moment, code))
+            return self.ledger.advance(token, request, counted, lambda moment: self._code_shown(moment, method, code))
         except TooMany:
             self._report(token, request, gate)
             raise
@@ -117,20 +117,31 @@ class PasswordSignIn:
         )
         return judge(self.policy, shown, who, moment.pending.client, moment.now)
 
-    def _code_shown(self, moment: Moment, code: str) -> login.Event:
+    def _code_shown(self, moment: Moment, method: Method, code: str) -> login.Event:
         state = moment.state
         who = person(moment.tx, state.account) if isinstance(state, login.AwaitingCode) else None
         if not isinstance(state, login.AwaitingCode) or who is None:
             raise NotAllowedNow
-        problem = self._spend(moment, who.id, code)
+        problem = self._spend(moment, who.id, method, code)
         if problem:
-            return login.Refused(by=Method.TOTP, reason=RejectReason.CODE_WRONG, detail=problem, account=who.id)
-        proof = Proof(method=Method.TOTP, factors=_POSSESSION, credential=totp.context(who.id), at=moment.now)
-        shown = Shown(by=Method.TOTP, proofs=(*state.proofs, proof), doubts=state.doubts)
+            return login.Refused(by=method, reason=RejectReason.CODE_WRONG, detail=problem, account=who.id)
+        proof = Proof(method=method, factors=_POSSESSION, credential=f"{method}:{who.id}", at=moment.now)
+        shown = Shown(by=method, proofs=(*state.proofs, proof), doubts=state.doubts)
         return judge(self.policy, shown, who, moment.pending.client, moment.now)
 
-    def _spend(self, moment: Moment, account: int, code: str) -> str:
+    def _spend(self, moment: Moment, account: int, method: Method, code: str) -> str:
         """Use a code up; returns what is wrong with it, or nothing."""
+        spend = self._spend_recovery if method is Method.RECOVERY else self._spend_step
+        problem = spend(moment, account, code)
+        if not problem:
+            throttle.forget(moment.tx, throttle.CODES_IN_A_ROW, str(account))
+        return problem
+
+    def _spend_recovery(self, moment: Moment, account: int, code: str) -> str:
+        good = recovery.spend(moment.tx, account, codes.hash_code(code, account=account), moment.now)
+        return "" if good else "wrong code, or used before"
+
+    def _spend_step(self, moment: Moment, account: int, code: str) -> str:
         row = accounts.totp(moment.tx, account)
         if row is None:
             return "no app enrolled"
@@ -140,7 +151,6 @@ class PasswordSignIn:
             return "wrong code"
         if not accounts.spend_step(moment.tx, account, step):
             return "code used before"
-        throttle.forget(moment.tx, throttle.CODES_IN_A_ROW, str(account))
         return ""
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.proof import Method
+from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
 
@@ -28,7 +29,7 @@ def person(tx: Session, account_id: int) -> Person | None:
     row = tx.connection().execute(_QUERY, {"which": account_id}).one_or_none()
     if row is None:
         return None
-    enrolled = {Method.TOTP: row.totp, Method.CARD: row.card}
+    enrolled = {Method.TOTP: row.totp, Method.CARD: row.card, Method.KEY: row.key, Method.RECOVERY: row.recovery}
     return Person(
         id=row.id,
         username=row.username,
@@ -45,4 +46,6 @@ _QUERY: Final = select(
     Account.disabled,
     exists().where(TotpSecret.account_id == Account.id).label("totp"),
     exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
+    exists().where(SecurityKey.account_id == Account.id).label("key"),
+    exists().where(RecoveryCode.account_id == Account.id, RecoveryCode.used_at.is_(None)).label("recovery"),
 ).where(Account.id == bindparam("which"))

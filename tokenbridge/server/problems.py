@@ -22,6 +22,7 @@ from tokenbridge.errors import (
     RejectReason,
     RequestRefused,
     SetupError,
+    StepUp,
     TokenbridgeError,
     TooMany,
     Undecided,
@@ -41,6 +42,7 @@ STATUS: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
     SetupError: HTTPStatus.SERVICE_UNAVAILABLE,
     NoSession: HTTPStatus.UNAUTHORIZED,
     NotFound: HTTPStatus.NOT_FOUND,
+    StepUp: HTTPStatus.FORBIDDEN,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 

@@ -29,7 +29,7 @@ class Settings:
 
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
     people's browsers see them; empty for this machine's own. Session lifetimes follow SP 800-63B-4 section 2.3 for
-    AAL3: 15 minutes idle, 12 hours overall.
+    AAL3: 15 minutes idle, 12 hours overall. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     """
 
     data: Path = field(default_factory=default_data)
@@ -44,6 +44,16 @@ class Settings:
     sign_in_seconds: int = 300
     session_idle_seconds: int = 900
     session_overall_seconds: int = 43_200
+    step_up_seconds: int = 600
+    rp_id: str = ""
+    key_user_verification: str = "preferred"
+    key_resident: str = "preferred"
+    key_attested: bool = False
+    key_allowed: tuple[str, ...] = ()
+    key_refused: tuple[str, ...] = ()
+    key_minimum_level: str = ""
+    key_stale_metadata: str = "doubt"
+    key_roots: tuple[Path, ...] = ()
 
     @property
     def site(self) -> str:
@@ -104,7 +114,8 @@ def check(settings: Settings) -> None:
         )
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise SetupError("tls_cert and tls_key belong together; only one of them is set.")
-    if min(settings.sign_in_seconds, settings.session_idle_seconds, settings.session_overall_seconds) < 1:
+    lifetimes = (settings.sign_in_seconds, settings.session_idle_seconds, settings.session_overall_seconds)
+    if min(*lifetimes, settings.step_up_seconds) < 1:
         raise SetupError("Lifetimes are at least one second.")
 
 
@@ -152,6 +163,8 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     return '"' + "".join(_toml_char(c) for c in str(value)) + '"'
 
 

@@ -7,17 +7,18 @@ import datetime as dt
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tokenbridge.errors import TooMany
+from tokenbridge.errors import NotAllowedNow, TooMany
 from tokenbridge.rp.challenge import NONCE_BYTES, Challenge
+from tokenbridge.rp.proof import Method
 from tokenbridge.rp.webeid import Algorithm
 from tokenbridge.server import login, passwords
 from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.key_sign_in import KeySignIn, Offer
 from tokenbridge.server.ledger import Done, Ledger
-from tokenbridge.server.password_sign_in import PasswordSignIn
+from tokenbridge.server.password_sign_in import PasswordAttempt, PasswordSignIn
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.trust import TrustBook
@@ -28,13 +29,15 @@ MOST_HASHING: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """What a client gets when a sign-in begins. `issuers` are DER names."""
+    """What a client gets when a sign-in begins. `issuers` are DER names; no `key_options`: no keys are taken."""
 
     token: str
     rp_name: str
     challenge: Challenge
     algorithms: tuple[str, ...]
     issuers: tuple[bytes, ...]
+    key_options: dict[str, Any] | None
+    after_password: tuple[Method, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class Parts:
     trust: TrustBook
     revocation: RevocationFetcher
     cards: CardSignIn
+    security_keys: KeySignIn | None
     passwords: PasswordSignIn
     hashing: ThreadPoolExecutor
 
@@ -57,9 +61,9 @@ class SignInDesk:
         self._parts = parts
         self._hashing = 0
 
-    async def start(self, client: str) -> Ticket:
-        """Begin a sign-in for the program `client`."""
-        return await asyncio.to_thread(self._start, client)
+    async def start(self, client: str, username: str | None = None) -> Ticket:
+        """Begin a sign-in for the program `client`; the key's options name the credentials of `username`."""
+        return await asyncio.to_thread(self._start, client, username)
 
     async def card(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
         """Present a Web eID token. The nonce is spent first, then the token is judged."""
@@ -70,6 +74,12 @@ class SignInDesk:
         if doubtful:
             revocation.forget(attempt.presented.sources)
         return done
+
+    async def key(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
+        """Present a key's assertion. The challenge is spent first, then the assertion is judged."""
+        if self._parts.security_keys is None:
+            raise NotAllowedNow("This server takes no security keys.", next_step="Use another way to sign in.")
+        return await asyncio.to_thread(self._parts.security_keys.present, token, raw, request)
 
     async def password(self, token: str, username: str, password: str, request: str) -> Done:
         """Present a password. Unknown names, disabled accounts and wrong passwords look and cost the same."""
@@ -82,22 +92,30 @@ class SignInDesk:
             good = await loop.run_in_executor(self._parts.hashing, passwords.verify, attempt.encoded, password)
         finally:
             self._hashing -= 1
-        return await asyncio.to_thread(partial(flow.complete, attempt, good=good))
+        return await asyncio.to_thread(self._after_password, attempt, good)
 
-    async def code(self, token: str, code: str, request: str) -> Done:
-        """Present a code of an authenticator app; it counts once."""
-        return await asyncio.to_thread(self._parts.passwords.code, token, code, request)
+    async def code(self, token: str, code: str, request: str, method: Method = Method.TOTP) -> Done:
+        """Present a code of an authenticator app, or a recovery code; it counts once."""
+        return await asyncio.to_thread(self._parts.passwords.code, token, code, request, method)
 
     async def cancel(self, token: str, request: str) -> None:
         await asyncio.to_thread(self._parts.ledger.advance, token, request, login.Cancel())
 
-    def _start(self, client: str) -> Ticket:
+    def _after_password(self, attempt: PasswordAttempt, good: bool) -> Done:
+        done = self._parts.passwords.complete(attempt, good=good)
+        keys = self._parts.security_keys
+        return replace(done, key_options=keys.options_after(done)) if keys is not None else done
+
+    def _start(self, client: str, username: str | None) -> Ticket:
         parts = self._parts
+        keys = parts.security_keys
+        offer = keys.offer(username) if keys is not None else Offer()
         token, challenge = parts.ledger.open(
             client=client,
             origin=parts.settings.site,
             random=secrets.token_bytes(NONCE_BYTES),
             ttl=dt.timedelta(seconds=parts.settings.sign_in_seconds),
+            expected=offer.expected,
         )
         return Ticket(
             token=token,
@@ -105,4 +123,6 @@ class SignInDesk:
             challenge=challenge,
             algorithms=tuple(Algorithm),
             issuers=parts.trust.current().store.issuer_names,
+            key_options=keys.options(challenge, offer.credentials) if keys is not None else None,
+            after_password=parts.passwords.policy.rules[0].fallback,
         )

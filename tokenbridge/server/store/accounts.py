@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
 from tokenbridge.rp.proof import Method
+from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
@@ -92,6 +93,10 @@ def enrolled(tx: Session, account_id: int) -> frozenset[Method]:
         found.add(Method.TOTP)
     if tx.scalar(select(exists().where(EnrolledCertificate.account_id == account_id))):
         found.add(Method.CARD)
+    if tx.scalar(select(exists().where(SecurityKey.account_id == account_id))):
+        found.add(Method.KEY)
+    if tx.scalar(select(exists().where(RecoveryCode.account_id == account_id, RecoveryCode.used_at.is_(None)))):
+        found.add(Method.RECOVERY)
     return frozenset(found)
 
 

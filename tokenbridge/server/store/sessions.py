@@ -36,6 +36,7 @@ class Live:
     account: Account
     sign_in_ref: str
     assurance: dict[str, Any]
+    started_at: dt.datetime
     expires_at: dt.datetime
     idle_expires_at: dt.datetime
 
@@ -92,6 +93,7 @@ def find(tx: Session, token_hash: str, now: dt.datetime) -> Live | None:
         account=account,
         sign_in_ref=row.sign_in_ref,
         assurance=row.assurance,
+        started_at=row.started_at,
         expires_at=row.expires_at,
         idle_expires_at=row.idle_expires_at,
     )
@@ -120,6 +122,20 @@ def end_all(tx: Session, account_id: int, now: dt.datetime) -> int:
     """End every session of an account; returns how many there were."""
     mark = update(SessionRow).where(SessionRow.account_id == account_id, SessionRow.ended_at.is_(None))
     return tx.connection().execute(mark.where(SessionRow.expires_at > now).values(ended_at=now)).rowcount
+
+
+def end_others(tx: Session, live: Live, now: dt.datetime) -> int:
+    """End every session of the account but this one; returns how many there were."""
+    others = (SessionRow.account_id == live.account.id, SessionRow.id != live.id, SessionRow.ended_at.is_(None))
+    mark = update(SessionRow).where(*others, SessionRow.expires_at > now).values(ended_at=now)
+    return tx.connection().execute(mark).rowcount
+
+
+def is_live(tx: Session, session_id: int, now: dt.datetime) -> bool:
+    """Whether a session has neither ended nor timed out, and its account is not disabled."""
+    query = select(SessionRow.token_hash).where(SessionRow.id == session_id)
+    token_hash = tx.scalar(query)
+    return token_hash is not None and find(tx, token_hash, now) is not None
 
 
 def purge(tx: Session, now: dt.datetime) -> None:

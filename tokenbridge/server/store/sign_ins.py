@@ -42,9 +42,9 @@ class Pending:
     state: login.State
 
 
-def add(tx: Session, ref: str, client: str, challenge: Challenge) -> None:
-    """Store a new transaction in the state Started."""
-    name, data = dump(login.Started())
+def add(tx: Session, ref: str, client: str, challenge: Challenge, started: login.Started | None = None) -> None:
+    """Store a new transaction."""
+    name, data = dump(started or login.Started())
     values = {
         "token_hash": ref,
         "state": name,
@@ -90,20 +90,19 @@ def dump(state: login.State) -> tuple[str, dict[str, Any]]:
     """The state's name and its fields as JSON types."""
     name = type(state).__name__
     match state:
-        case login.AwaitingPassword() | login.AwaitingCode():
-            return name, {
-                "account": state.account,
-                "proofs": [_dump_proof(proof) for proof in state.proofs],
-                "doubts": [str(doubt) for doubt in state.doubts],
-                "attempts": state.attempts,
-            }
+        case login.AwaitingCode():
+            return name, {**_dump_waiting(state), "methods": [str(method) for method in state.methods]}
+        case login.AwaitingPassword():
+            return name, _dump_waiting(state)
+        case login.Judging():
+            return name, {**_dump_shown(state), "by": str(state.by), "account": state.account}
         case login.Started():
-            return name, {"attempts": state.attempts}
+            return name, {"attempts": state.attempts, "expected": state.expected}
         case login.SignedIn() | login.Denied():
             return name, {"account": state.account}
         case login.Dead():
             return name, {"reason": state.reason}
-        case login.Judging() | login.Expired() | login.Cancelled():
+        case login.Expired() | login.Cancelled():
             return name, {}
 
 
@@ -112,20 +111,43 @@ def parse(name: str, data: Mapping[str, Any]) -> login.State:
     return _PARSERS[name](data)
 
 
-def _waiting(data: Mapping[str, Any]) -> dict[str, Any]:
+def _dump_shown(state: login.AwaitingPassword | login.AwaitingCode | login.Judging) -> dict[str, Any]:
     return {
-        "account": data["account"],
-        "proofs": tuple(_parse_proof(proof) for proof in data["proofs"]),
-        "doubts": tuple(UndecidedReason(doubt) for doubt in data["doubts"]),
-        "attempts": data["attempts"],
+        "proofs": [_dump_proof(proof) for proof in state.proofs],
+        "doubts": [str(doubt) for doubt in state.doubts],
     }
+
+
+def _dump_waiting(state: login.AwaitingPassword | login.AwaitingCode) -> dict[str, Any]:
+    return {**_dump_shown(state), "account": state.account, "attempts": state.attempts}
+
+
+def _shown(data: Mapping[str, Any]) -> dict[str, Any]:
+    # Rows of an older version hold less: what was begun before an upgrade still ends after it.
+    return {
+        "proofs": tuple(_parse_proof(proof) for proof in data.get("proofs", ())),
+        "doubts": tuple(UndecidedReason(doubt) for doubt in data.get("doubts", ())),
+    }
+
+
+def _waiting(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_shown(data), "account": data["account"], "attempts": data["attempts"]}
+
+
+def _code(data: Mapping[str, Any]) -> login.AwaitingCode:
+    methods = tuple(Method(name) for name in data.get("methods", [Method.TOTP]))
+    return login.AwaitingCode(**_waiting(data), methods=methods)
+
+
+def _judging(data: Mapping[str, Any]) -> login.Judging:
+    return login.Judging(**_shown(data), by=Method(data.get("by", Method.CARD)), account=data.get("account"))
 
 
 _PARSERS: Final[dict[str, Callable[[Mapping[str, Any]], login.State]]] = {
     "Started": lambda data: login.Started(**data),
-    "Judging": lambda data: login.Judging(**data),
+    "Judging": _judging,
     "AwaitingPassword": lambda data: login.AwaitingPassword(**_waiting(data)),
-    "AwaitingCode": lambda data: login.AwaitingCode(**_waiting(data)),
+    "AwaitingCode": _code,
     "SignedIn": lambda data: login.SignedIn(**data),
     "Denied": lambda data: login.Denied(**data),
     "Dead": lambda data: login.Dead(**data),

@@ -26,6 +26,7 @@ PASSWORDS: Final = Limit(kind="password", most=10)
 CODES: Final = Limit(kind="code", most=10)
 CODES_IN_A_ROW: Final = Limit(kind="codes", most=100, minutes=24 * 60)
 """SP 800-63B-4 section 3.2.2: no more than 100 wrong ones; a right one begins the count again."""
+ENROLMENTS: Final = Limit(kind="enrolment", most=10)
 REPORTS: Final = Limit(kind="report", most=1)
 """How often the audit trail says that a limit holds somebody up."""
 

@@ -1,0 +1,205 @@
+"""Registering a key: who may, what the key is asked for, and the key that comes of it. It blocks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from tokenbridge import log
+from tokenbridge.errors import BadRequest, NoSession, NotAllowedNow, Rejected, RejectReason, TooMany
+from tokenbridge.rp.key_models import Make, Need
+from tokenbridge.rp.key_options import User, creation_options
+from tokenbridge.rp.key_registration import NewKey, Registration, verify_registration
+from tokenbridge.rp.refusals import refusal
+from tokenbridge.rp.webauthn import Expectation, to_base64url
+from tokenbridge.server import codes, keys
+from tokenbridge.server.key_book import KeyModelBook
+from tokenbridge.server.key_sign_in import KeySite
+from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.ledger import MAX_TOKEN, Clock
+from tokenbridge.server.step_up import StepUpRule
+from tokenbridge.server.store import accounts, audit, enrolment, recovery, security_keys, sessions, throttle
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.enrolment import Running
+from tokenbridge.server.store.key_schema import SecurityKey
+from tokenbridge.server.store.schema import Account
+
+CHALLENGE_BYTES: Final = 32
+HANDLE_BYTES: Final = 64  # WebAuthn Level 3 section 14.6.1
+MAX_NAME: Final = 64
+MAX_DETAIL: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A registration that may go on. `token` is shown once."""
+
+    token: str
+    username: str
+    display_name: str
+    options: dict[str, Any]
+    expires_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """A key that was registered; `recovery_codes` when they were made with it, to be shown once."""
+
+    row: SecurityKey
+    recovery_codes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEnrolment:
+    """Two halves around what the key does. The challenge is spent before the key's answer is looked at."""
+
+    database: Database
+    keys: KeyBook
+    models: KeyModelBook
+    rule: StepUpRule
+    clock: Clock
+    origin: str
+    at: KeySite
+
+    def begin_signed_in(self, session_token: str) -> Begun:
+        """Raises `NoSession` or `StepUp`."""
+        now = self.clock()
+        with self.database.write() as tx:
+            live = sessions.find(tx, keys.hash_token(session_token), now)
+            if live is None:
+                raise NoSession
+            self.rule.check(tx, live, now)
+            return self._begin(tx, live.account, keys.new_token(), live.id)
+
+    def begin_with_code(self, username: str, code: str, request: str) -> Begun:
+        """Raises Rejected(ENROLMENT_CODE_WRONG), for unknown names as well, or `TooMany`."""
+        now, name, token = self.clock(), accounts.normal(username), keys.new_token()
+        with self.database.write() as tx:
+            allowed = throttle.allow(tx, throttle.ENROLMENTS, name, now)
+            account = accounts.find(tx, username)
+            number = account.id if account is not None else 0
+            wanted = codes.hash_code(code, account=number)
+            good = allowed and enrolment.reserve(tx, number, wanted, keys.hash_token(token), now)
+            if good and account is not None and not account.disabled:
+                return self._begin(tx, account, token, None)
+            # Of names of nobody there is no end: a flood of them must not fill the audit trail.
+            if allowed and account is not None:
+                detail = {"detail": "wrong, used or too old"}
+                self._record(tx, "enrolment-code-refused", account.username, request, detail)
+        if not allowed:
+            raise TooMany
+        raise refusal(RejectReason.ENROLMENT_CODE_WRONG)
+
+    def complete(self, token: str, raw: Mapping[str, Any], name: str | None, request: str) -> Enrolled:
+        """Raises `Rejected`; the registration is over then, and an enrolment code may be used again."""
+        asked = clean_name(name) if name is not None else ""
+        running = self._take(token)
+        try:
+            new = verify_registration(Registration.parse(raw), self._expectation(running))
+            standing = self.models.current().judge(
+                Make(aaguid=new.aaguid, path=new.statement.path, at=self.clock()), self.clock()
+            )
+            return self._store(running, new, asked or standing.name[:MAX_NAME] or "Security key", request)
+        except Rejected as err:
+            self._refused(running, err, request)
+            raise
+
+    def cancel(self, token: str) -> None:
+        """Give a registration up; one that is over is as good."""
+        with self.database.write() as tx:
+            enrolment.take(tx, keys.hash_token(token[:MAX_TOKEN]))
+
+    def _begin(self, tx: Session, account: Account, token: str, session_id: int | None) -> Begun:
+        now, challenge = self.clock(), secrets.token_bytes(CHALLENGE_BYTES)
+        registered = security_keys.offered(tx, account.id)
+        if len(registered) >= security_keys.MOST_KEYS:
+            raise NotAllowedNow(
+                f"This account has {security_keys.MOST_KEYS} keys already.", next_step="Remove one of them first."
+            )
+        handle = security_keys.handle(tx, account.id, secrets.token_bytes(HANDLE_BYTES))
+        running = Running(
+            token_hash=keys.hash_token(token),
+            account_id=account.id,
+            session_id=session_id,
+            challenge=to_base64url(challenge),
+            expires_at=now + dt.timedelta(seconds=self.at.seconds),
+        )
+        enrolment.begin(tx, running, now)
+        user = User(handle=handle, name=account.username, display_name=account.display_name)
+        policy, seconds = self.models.policy, self.at.seconds
+        return Begun(
+            token=token,
+            username=account.username,
+            display_name=account.display_name,
+            options=creation_options(self.at.site, user, challenge, registered, policy, seconds=seconds),
+            expires_at=running.expires_at,
+        )
+
+    def _take(self, token: str) -> Running:
+        with self.database.write() as tx:
+            running = enrolment.take(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
+        if running is None:
+            raise Rejected(RejectReason.CHALLENGE_UNKNOWN, "There is no such registration.")
+        if running.expires_at <= self.clock():
+            raise Rejected(RejectReason.CHALLENGE_EXPIRED, "The registration took too long.")
+        return running
+
+    def _expectation(self, running: Running) -> Expectation:
+        return Expectation(
+            challenge=running.challenge,
+            origin=self.origin,
+            rp_id=self.at.site.rp_id,
+            user_verification=self.models.policy.user_verification is Need.REQUIRED,
+        )
+
+    def _store(self, running: Running, new: NewKey, name: str, request: str) -> Enrolled:
+        now = self.clock()
+        with self.database.write() as tx:
+            account = accounts.by_id(tx, running.account_id)
+            if account is None or account.disabled:
+                raise NotAllowedNow("The account was removed or disabled meanwhile.")
+            self._check_still_permitted(tx, running, now)
+            row = security_keys.add(tx, account.id, new, name, now)
+            made = () if recovery.left(tx, account.id) else codes.new_set()
+            if made:
+                recovery.replace(tx, account.id, (codes.hash_code(code, account=account.id) for code in made), now)
+            by = "session" if running.session_id is not None else "enrolment code"
+            detail = {"key": row.id, "name": name, "aaguid": new.aaguid.hex(), "attestation": row.attestation, "by": by}
+            self._record(tx, "key-registered", account.username, request, detail)
+        return Enrolled(row=row, recovery_codes=made)
+
+    def _check_still_permitted(self, tx: Session, running: Running, now: dt.datetime) -> None:
+        if running.session_id is not None:
+            if not sessions.is_live(tx, running.session_id, now):
+                raise NoSession
+        elif not enrolment.consume(tx, running.account_id, running.token_hash, now):
+            raise refusal(RejectReason.ENROLMENT_CODE_WRONG, "void, used, or begun again elsewhere")
+
+    def _refused(self, running: Running, err: Rejected, request: str) -> None:
+        with self.database.write() as tx:
+            account = accounts.by_id(tx, running.account_id)
+            detail = {"detail": f"{err.reason}: {err.detail}"[:MAX_DETAIL]}
+            self._record(tx, "key-refused", account.username if account is not None else "", request, detail)
+
+    def _record(self, tx: Session, event: str, account: str, request: str, detail: dict[str, Any]) -> None:
+        entry = audit.append(
+            tx,
+            self.clock(),
+            audit.Event(event=event, account=account, request=request, detail=detail),
+            self.keys.ring(),
+        )
+        log.audit().info(json.dumps(entry.as_dict()))
+
+
+def clean_name(name: str) -> str:
+    """A key's name as people see it. Raises `BadRequest`."""
+    found = " ".join(name.split())[:MAX_NAME] if name.isprintable() else ""
+    if not found:
+        raise BadRequest("That can't be a key's name.", next_step=f"Use 1 to {MAX_NAME} printable characters.")
+    return found

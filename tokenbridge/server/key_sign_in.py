@@ -1,0 +1,203 @@
+"""Signing in with a key: what it is asked for, then its evidence, for which the challenge is spent first. It blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, UndecidedReason
+from tokenbridge.rp.challenge import Challenge
+from tokenbridge.rp.key_assertion import Assertion, Signed, verify_assertion
+from tokenbridge.rp.key_models import Need, Standing
+from tokenbridge.rp.key_options import Credential, Site, request_options
+from tokenbridge.rp.key_proof import proof_of
+from tokenbridge.rp.policy import Policy
+from tokenbridge.rp.proof import Method, Proof
+from tokenbridge.rp.refusals import refusal
+from tokenbridge.rp.webauthn import Expectation, to_base64url
+from tokenbridge.server import login
+from tokenbridge.server.judge import Shown, judge
+from tokenbridge.server.key_book import KeyModelBook
+from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
+from tokenbridge.server.people import person
+from tokenbridge.server.store import accounts, audit, security_keys
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.security_keys import Owned, Use
+from tokenbridge.server.store.sign_ins import Pending
+
+MAX_DETAIL: Final = 500
+
+_FAKE_LENGTHS: Final = (64, 48, 64, 96)
+_FAKE_TRANSPORTS: Final = (("usb",), ("nfc", "usb"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySite:
+    """This server as keys know it; `seconds` is how long a request may take."""
+
+    site: Site
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a sign-in begins with. `expected` as in `login.Started`."""
+
+    expected: int | None = None
+    credentials: tuple[Credential, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A key whose signature is good."""
+
+    key: Owned
+    signed: Signed
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySignIn:
+    """Options before, verification after."""
+
+    database: Database
+    ledger: Ledger
+    keys: KeyBook
+    models: KeyModelBook
+    policy: Policy
+    clock: Clock
+    at: KeySite
+
+    def offer(self, username: str | None) -> Offer:
+        """The credentials to name. A name that has none gets made-up ones, by the same steps in the same time."""
+        if username is None:
+            return Offer()
+        with self.database.read() as tx:
+            account = accounts.find(tx, username)
+            number = account.id if account is not None else login.NOBODY
+            real = security_keys.offered(tx, number)
+        made_up = self._made_up(accounts.normal(username))
+        return Offer(expected=number, credentials=real or made_up)
+
+    def options(self, challenge: Challenge, credentials: tuple[Credential, ...]) -> dict[str, Any]:
+        """Request options for the first step of a sign-in."""
+        return self._options(_first(challenge), credentials)
+
+    def options_after(self, done: Done) -> dict[str, Any] | None:
+        """Request options for a key as the second step, when it is one of the ways on."""
+        state = done.state
+        if not isinstance(state, login.AwaitingCode) or Method.KEY not in state.methods:
+            return None
+        with self.database.read() as tx:
+            credentials = security_keys.offered(tx, state.account)
+        return self._options(_second(done.pending.challenge), credentials)
+
+    def present(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
+        """Spend the challenge, then judge the assertion. Bad evidence ends the transaction: `Rejected`."""
+        begun = self.ledger.advance(token, request, login.KeyPresented())
+        pending, judging = begun.pending, begun.state
+        if not isinstance(judging, login.Judging):
+            raise NotAllowedNow
+        try:
+            found = self._verify(raw, pending, judging)
+        except Rejected as err:
+            self._refuse(token, request, err)
+        return self.ledger.advance(token, request, lambda moment: self._judged(moment, found, judging))
+
+    def _options(self, challenge: bytes, credentials: tuple[Credential, ...]) -> dict[str, Any]:
+        at = self.at
+        return request_options(at.site, challenge, credentials, self.models.policy, seconds=at.seconds)
+
+    def _verify(self, raw: Mapping[str, Any], pending: Pending, judging: login.Judging) -> _Found:
+        assertion = Assertion.parse(raw)
+        with self.database.read() as tx:
+            key = security_keys.find(tx, assertion.unverified_credential_id)
+        if key is None or judging.account not in (None, key.account_id):
+            raise refusal(
+                RejectReason.CREDENTIAL_UNKNOWN, f"credential {assertion.unverified_credential_id.hex()[:64]}"
+            )
+        handle = assertion.unverified_user_handle
+        # Section 7.2 step 6: when no credential was named, the key has to say whose it is.
+        if handle != key.handle and not (handle is None and judging.account is not None):
+            raise refusal(RejectReason.USER_HANDLE_MISMATCH)
+        signed = verify_assertion(assertion, key.registered, self._expectation(pending))
+        return _Found(key=key, signed=signed, standing=self.models.current().judge(key.make, self.clock()))
+
+    def _expectation(self, pending: Pending) -> Expectation:
+        second = isinstance(pending.state, login.AwaitingCode)
+        challenge = _second(pending.challenge) if second else _first(pending.challenge)
+        return Expectation(
+            challenge=to_base64url(challenge),
+            origin=pending.challenge.origin,
+            rp_id=self.at.site.rp_id,
+            user_verification=self.models.policy.user_verification is Need.REQUIRED,
+        )
+
+    def _judged(self, moment: Moment, found: _Found, judging: login.Judging) -> login.Event:
+        """Note the use, in the transaction of the verdict: of two with one counter, one is in doubt."""
+        key, signed = found.key, found.signed
+        who = person(moment.tx, key.account_id)
+        if who is None:
+            return login.Refused(by=Method.KEY, reason=RejectReason.CREDENTIAL_UNKNOWN, detail="account removed")
+        use = Use(key=key.id, counter=signed.counter, backed_up=signed.backed_up, user_verified=signed.user_verified)
+        doubts = found.standing.doubts
+        if not security_keys.used(moment.tx, use, moment.now):
+            doubts = (*doubts, UndecidedReason.KEY_MAYBE_COPIED)
+            self._warn(moment, who.username, found)
+        proofs = () if doubts else (self._proof(moment, found),)
+        shown = Shown(by=Method.KEY, proofs=(*judging.proofs, *proofs), doubts=(*judging.doubts, *doubts))
+        return judge(self.policy, shown, who, moment.pending.client, moment.now)
+
+    def _proof(self, moment: Moment, found: _Found) -> Proof:
+        key = found.key
+        return proof_of(
+            found.signed,
+            found.standing,
+            credential=f"key:{key.id}",
+            aaguid=key.make.aaguid,
+            synced=key.registered.backup_eligible,
+            at=moment.now,
+        )
+
+    def _warn(self, moment: Moment, username: str, found: _Found) -> None:
+        detail = {
+            "key": found.key.id,
+            "name": found.key.name,
+            "detail": f"counter {found.signed.counter} after {found.key.sign_count}",
+        }
+        event = audit.Event(
+            event="key-copied", account=username, sign_in=moment.pending.ref, request=moment.request, detail=detail
+        )
+        moment.entries.append(audit.append(moment.tx, moment.now, event, self.keys.ring()))
+
+    def _refuse(self, token: str, request: str, err: Rejected) -> NoReturn:
+        """Record bad evidence; what the machine says to it is raised."""
+        event = login.Refused(by=Method.KEY, reason=err.reason, message=err.message, detail=err.detail[:MAX_DETAIL])
+        self.ledger.advance(token, request, event)
+        raise err
+
+    def _made_up(self, name: str) -> tuple[Credential, ...]:
+        """Credentials of nobody that look like others and stay the same for one name."""
+        seed = bytes.fromhex(self.keys.ring().seal(b"made-up credentials:" + name.encode("utf-8", "replace")))
+        count = 2 if seed[0] < 64 else 1
+        return tuple(
+            Credential(
+                id=hashlib.shake_256(seed + bytes([number])).digest(_FAKE_LENGTHS[seed[1] % len(_FAKE_LENGTHS)]),
+                transports=_FAKE_TRANSPORTS[seed[2] % len(_FAKE_TRANSPORTS)],
+            )
+            for number in range(count)
+        )
+
+
+def _first(challenge: Challenge) -> bytes:
+    """The transaction's one nonce: a card and a key sign different things over it, and either spends it."""
+    return b64decode(challenge.nonce)
+
+
+def _second(challenge: Challenge) -> bytes:
+    """A challenge of its own for a key after the password: the first may have been spent by then."""
+    return hashlib.sha256(b"tokenbridge second step\0" + _first(challenge)).digest()

@@ -1,0 +1,65 @@
+"""Registrations that run, and the codes that permit one. Codes and tokens arrive here as hashes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from tokenbridge.server.store.key_schema import EnrolmentCode, KeyRegistration
+
+MOST_RUNNING: Final = 10_000
+"""A flood of beginnings pushes out the oldest and never fills the disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A registration. `session_id` None: it was begun with an enrolment code. `challenge` is base64url text."""
+
+    token_hash: str
+    account_id: int
+    session_id: int | None = None
+    challenge: str
+    expires_at: dt.datetime
+
+
+def begin(tx: Session, new: Running, now: dt.datetime) -> None:
+    """Store a registration, and forget those that are over."""
+    connection = tx.connection()
+    connection.execute(delete(KeyRegistration).where(KeyRegistration.expires_at < now))
+    newest = select(func.max(KeyRegistration.id)).scalar_subquery()
+    connection.execute(delete(KeyRegistration).where(KeyRegistration.id <= newest - MOST_RUNNING))
+    connection.execute(insert(KeyRegistration), {name: getattr(new, name) for name in new.__slots__})
+
+
+def take(tx: Session, token_hash: str) -> Running | None:
+    """Remove a registration and return it: only one caller gets it."""
+    table = KeyRegistration
+    columns = (table.token_hash, table.account_id, table.session_id, table.challenge, table.expires_at)
+    row = tx.connection().execute(delete(table).where(table.token_hash == token_hash).returning(*columns)).one_or_none()
+    return None if row is None else Running(**row._mapping)
+
+
+def set_code(tx: Session, account_id: int, code_hash: str, now: dt.datetime, expires_at: dt.datetime) -> None:
+    """Give the account a code; an older one is void."""
+    connection = tx.connection()
+    connection.execute(delete(EnrolmentCode).where(EnrolmentCode.account_id == account_id))
+    values = {"account_id": account_id, "code_hash": code_hash, "created_at": now, "expires_at": expires_at}
+    connection.execute(insert(EnrolmentCode), values)
+
+
+def reserve(tx: Session, account_id: int, code_hash: str, registration: str, now: dt.datetime) -> bool:
+    """Bind the code to the newest registration; the one before can't complete any more. False: a wrong or old code."""
+    fits = (EnrolmentCode.account_id == account_id, EnrolmentCode.code_hash == code_hash)
+    mark = update(EnrolmentCode).where(*fits, EnrolmentCode.expires_at > now).values(registration=registration)
+    return tx.connection().execute(mark).rowcount == 1
+
+
+def consume(tx: Session, account_id: int, registration: str, now: dt.datetime) -> bool:
+    """Use up the code that this registration was begun with; False when it is gone, void or bound to another."""
+    fits = (EnrolmentCode.account_id == account_id, EnrolmentCode.registration == registration)
+    mark = delete(EnrolmentCode).where(*fits, EnrolmentCode.expires_at > now)
+    return tx.connection().execute(mark).rowcount == 1
