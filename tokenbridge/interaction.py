@@ -58,13 +58,17 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinRequest:
-    """Everything a person must see before typing a PIN. `tries_left` is None when the card does not tell."""
+    """Everything a person must see before typing a PIN. `tries_left` is None when the device does not tell.
+
+    `key` is the name of a security key; without it the PIN is a card's.
+    """
 
     purpose: str
     rp_name: str = ""
     origin: str = ""
     program: str = ""
     card: str = ""
+    key: str = ""
     holder: str = ""
     tries_left: int | None = None
     on_reader: bool = False

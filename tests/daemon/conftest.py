@@ -37,9 +37,18 @@ OFFER = Offer(
     algorithms=("ES256", "ES384", "RS256"),
     takes_card=True,
 )
+KEY_OPTIONS = {"challenge": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "rpId": "localhost"}
+KEY_OFFER = replace(OFFER, key_options=KEY_OPTIONS)
+"""As `OFFER`, of a site that takes keys as well."""
 ALLOW = Verdict(decision="allow", methods=(), data={"decision": "allow", "sentence": "AAL3"})
 DENY = Verdict(decision="deny", methods=(), data={"decision": "deny", "sentence": "no"})
 CHALLENGE = Verdict(decision="challenge", methods=("sms", "totp"), data={"decision": "challenge", "sentence": "more"})
+KEY_CHALLENGE = Verdict(
+    decision="challenge",
+    methods=("key", "totp"),
+    data={"decision": "challenge", "sentence": "more"},
+    key_options=KEY_OPTIONS,
+)
 UNANSWERABLE = Verdict(decision="challenge", methods=("sms",), data={"decision": "challenge", "sentence": "more"})
 
 CERTIFICATE = CardCertificate(

@@ -16,15 +16,17 @@ from tokenbridge.daemon.steps import (
     AskPin,
     AskSecret,
     CardGone,
-    CardThere,
     Choose,
     Choosing,
     Chosen,
     Confirming,
     Decided,
+    DeviceThere,
     Event,
     Failed,
     Finished,
+    Keying,
+    KeySigned,
     Look,
     Looked,
     Looking,
@@ -45,7 +47,7 @@ from tokenbridge.daemon.steps import (
     Tell,
     TokenSigned,
     TryAgain,
-    WaitForCard,
+    WaitForDevice,
     Waiting,
     Withdraw,
 )
@@ -68,7 +70,7 @@ from .conftest import (
     ALLOW,
     CHALLENGE,
     DENY,
-    OFFER,
+    KEY_CHALLENGE,
     OTHER_READER,
     PASSWORD_WISH,
     READER,
@@ -77,8 +79,10 @@ from .conftest import (
     WISH,
     candidate,
 )
+from .conftest import KEY_OFFER as OFFER
 
 CARD = candidate()
+KEY_PATH = "/dev/hidraw3"
 LAST = PinWrong(tries_left=2, sw=0x63C2)
 PIN = Secret(b"123456")
 CODE = Secret(b"111111")
@@ -88,6 +92,10 @@ STATES: dict[str, State] = {
     "waiting": Waiting(wish=WISH, offer=OFFER),
     "looking": Looking(wish=WISH, offer=OFFER),
     "choosing": Choosing(wish=WISH, offer=OFFER, candidates=(CARD, candidate(OTHER_READER))),
+    "choosing-key": Choosing(wish=WISH, offer=OFFER, candidates=(CARD,), keys=(KEY_PATH,)),
+    "looking-key": Looking(wish=WISH, offer=OFFER, keys=(KEY_PATH,)),
+    "keying": Keying(wish=WISH, offer=OFFER, keys=(KEY_PATH,)),
+    "keying-further": Keying(wish=WISH, offer=OFFER, keys=(KEY_PATH,), verdict=KEY_CHALLENGE),
     "confirming": Confirming(wish=WISH, offer=OFFER, candidate=candidate(tries=1)),
     "asking": Asking(wish=WISH, offer=OFFER, candidate=CARD),
     "signing": Signing(wish=WISH, offer=OFFER, candidate=CARD),
@@ -97,8 +105,11 @@ STATES: dict[str, State] = {
 }
 EVENTS: dict[str, Event] = {
     "opened": Opened(offer=OFFER),
-    "card-there": CardThere(readers=(READER,), fresh=True),
-    "card-there-stale": CardThere(readers=(READER,), fresh=False),
+    "card-there": DeviceThere(readers=(READER,), fresh=True),
+    "card-there-stale": DeviceThere(readers=(READER,), fresh=False),
+    "key-there": DeviceThere(keys=(KEY_PATH,), fresh=True),
+    "key-there-stale": DeviceThere(keys=(KEY_PATH,), fresh=False),
+    "key-and-card-there": DeviceThere(readers=(READER,), keys=(KEY_PATH,), fresh=True),
     "looked-one": Looked(candidates=(CARD,), errors=()),
     "looked-two": Looked(candidates=(CARD, candidate(OTHER_READER)), errors=()),
     "looked-last-try": Looked(candidates=(candidate(tries=1),), errors=()),
@@ -106,6 +117,7 @@ EVENTS: dict[str, Event] = {
     "looked-pulled": Looked(candidates=(), errors=(DeviceRemoved(),)),
     "looked-unusable": Looked(candidates=(), errors=(CardUnsupported(),)),
     "chosen": Chosen(reader=READER),
+    "chosen-key": Chosen(reader="key"),
     "chosen-other": Chosen(reader="Reader 99"),
     "agreed": Agreed(),
     "pin-typed": PinTyped(pin=PIN),
@@ -113,6 +125,7 @@ EVENTS: dict[str, Event] = {
     "card-gone": CardGone(reader=READER),
     "card-gone-other": CardGone(reader="Reader 99"),
     "token-signed": TokenSigned(token=TOKEN, snapshot=CARD.snapshot),
+    "key-signed": KeySigned(credential={"id": "x"}),
     "other-pin": OtherPin(snapshot=CARD.snapshot),
     "try-again": TryAgain(error=LAST, tries_left=2),
     "try-again-last": TryAgain(error=LAST, tries_left=1),
@@ -120,14 +133,35 @@ EVENTS: dict[str, Event] = {
     "allow": Decided(verdict=ALLOW),
     "deny": Decided(verdict=DENY),
     "challenge": Decided(verdict=CHALLENGE),
+    "challenge-key": Decided(verdict=KEY_CHALLENGE, keys=(KEY_PATH,)),
+    "challenge-key-absent": Decided(verdict=KEY_CHALLENGE),
     "challenge-unanswerable": Decided(verdict=UNANSWERABLE),
     "failed": Failed(error=TimedOut()),
     "declined": Failed(error=Cancelled("user")),
+    "device-removed": Failed(error=DeviceRemoved()),
 }
 LEADS_TO: dict[tuple[str, str], type[State]] = {
     ("opening", "opened"): Waiting,
     ("waiting", "card-there"): Looking,
     ("waiting", "card-there-stale"): Opening,
+    ("waiting", "key-there"): Keying,
+    ("waiting", "key-there-stale"): Opening,
+    ("waiting", "key-and-card-there"): Looking,
+    ("keying", "card-there"): Looking,
+    ("keying", "card-there-stale"): Opening,
+    ("keying", "key-there-stale"): Opening,
+    ("keying", "key-and-card-there"): Looking,
+    ("keying", "key-signed"): Sending,
+    ("keying-further", "key-signed"): Sending,
+    ("looking-key", "looked-one"): Choosing,
+    ("looking-key", "looked-two"): Choosing,
+    ("looking-key", "looked-last-try"): Choosing,
+    ("looking-key", "looked-blocked"): Choosing,
+    ("looking-key", "looked-pulled"): Keying,
+    ("looking-key", "looked-unusable"): Keying,
+    ("choosing-key", "chosen"): Asking,
+    ("choosing-key", "chosen-key"): Keying,
+    ("choosing-key", "card-gone"): Waiting,
     ("looking", "looked-one"): Asking,
     ("looking", "looked-two"): Choosing,
     ("looking", "looked-last-try"): Confirming,
@@ -148,6 +182,10 @@ LEADS_TO: dict[tuple[str, str], type[State]] = {
     ("sending", "allow"): Finished,
     ("sending", "deny"): Finished,
     ("sending", "challenge"): Proving,
+    ("sending", "challenge-key"): Keying,
+    ("sending", "challenge-key-absent"): Proving,
+    ("proving", "challenge-key"): Keying,
+    ("proving", "challenge-key-absent"): Proving,
     ("sending", "challenge-unanswerable"): Finished,
     ("proving", "allow"): Finished,
     ("proving", "deny"): Finished,
@@ -155,10 +193,15 @@ LEADS_TO: dict[tuple[str, str], type[State]] = {
     ("proving", "challenge-unanswerable"): Finished,
     **{(state, "failed"): Finished for state in STATES},
     **{(state, "declined"): Finished for state in STATES},
+    **{(state, "device-removed"): Finished for state in STATES},
+    ("keying", "device-removed"): Waiting,
+    ("keying-further", "failed"): Proving,
+    ("keying-further", "device-removed"): Proving,
 }
 """Every legal move. All others leave state and world as they are."""
 STAYS_AND_ACTS = {("proving", "secret-typed"), ("proving", "try-again"), ("proving", "try-again-last"),
-                  ("proving", "try-again-blocked"), ("choosing", "chosen-other")}  # fmt: skip
+                  ("proving", "try-again-blocked"), ("choosing", "chosen-other"), ("choosing", "chosen-key"),
+                  ("choosing-key", "chosen-other")}  # fmt: skip
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -196,8 +239,8 @@ def test_start_opens_a_transaction() -> None:
 
 def test_a_card_is_waited_for_and_looked_at() -> None:
     waiting, effects = step("opening", "opened")
-    assert effects == (WaitForCard(offer=OFFER),)
-    assert ceremony.step(waiting, CardThere(readers=(READER,), fresh=True))[1] == (
+    assert effects == (WaitForDevice(offer=OFFER),)
+    assert ceremony.step(waiting, DeviceThere(readers=(READER,), fresh=True))[1] == (
         Look(readers=(READER,), offer=OFFER),
     )
 
@@ -249,7 +292,7 @@ def test_a_card_that_left_before_it_could_be_looked_at_is_waited_for(error: Devi
     state, effects = step("looking", Looked(candidates=(), errors=(error,)))
     assert isinstance(state, Waiting)
     assert isinstance(effects[0], Tell)
-    assert effects[-1] == WaitForCard(offer=OFFER)
+    assert effects[-1] == WaitForDevice(offer=OFFER)
 
 
 def test_the_last_try_needs_consent_and_is_asked_for_only_then() -> None:
@@ -360,7 +403,7 @@ def test_a_card_that_leaves_while_the_person_is_asked_withdraws_the_question(sta
     assert following == Waiting(wish=replace(WISH, removals=1), offer=OFFER)
     assert effects[0] == Withdraw()
     assert isinstance(effects[1], Tell)
-    assert effects[-1] == WaitForCard(offer=OFFER)
+    assert effects[-1] == WaitForDevice(offer=OFFER)
 
 
 @pytest.mark.parametrize("state", ["looking", "choosing", "confirming", "asking"])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from tokenbridge.daemon import ceremony, steps
 from tokenbridge.daemon.site import Offer
-from tokenbridge.daemon.steps import CardThere, Finished, Looked, Looking, Opened, Proving, Tell, Waiting, Wish
+from tokenbridge.daemon.steps import DeviceThere, Finished, Looked, Looking, Opened, Proving, Tell, Waiting, Wish
 from tokenbridge.errors import DeviceRemoved, NotAllowedNow
 
 OFFER = Offer(
@@ -37,13 +37,13 @@ def test_a_card_that_keeps_leaving_ends_the_ceremony() -> None:
     state, _ = ceremony.start(Wish(origin="https://localhost", program="test"))
     state, _ = ceremony.step(state, Opened(offer=OFFER))
     for _ in range(ceremony.MAX_REMOVALS):
-        state, _ = ceremony.step(state, CardThere(readers=("r",), fresh=True))
+        state, _ = ceremony.step(state, DeviceThere(readers=("r",), fresh=True))
         assert isinstance(state, Looking)
         state, effects = ceremony.step(state, Looked(candidates=(), errors=(DeviceRemoved(),)))
         assert isinstance(state, Waiting)
         assert isinstance(effects[0], Tell)
-        assert isinstance(effects[-1], steps.WaitForCard)
-    state, _ = ceremony.step(state, CardThere(readers=("r",), fresh=True))
+        assert isinstance(effects[-1], steps.WaitForDevice)
+    state, _ = ceremony.step(state, DeviceThere(readers=("r",), fresh=True))
     state, _ = ceremony.step(state, Looked(candidates=(), errors=(DeviceRemoved(),)))
     assert isinstance(state, Finished)
     assert isinstance(state.error, DeviceRemoved)

@@ -44,6 +44,7 @@ class Workstation:
         """What a test does to each link that is opened."""
         Workstation.newest = self
         self.happens(EventKind.SERVICE_UP)
+        self.happens(EventKind.KEYS_SETTLED)
 
     @property
     def bridge(self) -> Bridge:
@@ -150,7 +151,7 @@ class LocalSite:
     tokens: list[Mapping[str, str]] = field(default_factory=list)
     proofs: list[tuple[str, str, bytes]] = field(default_factory=list)
 
-    async def open(self) -> Offer:
+    async def open(self, username: str = "") -> Offer:
         if self.on_open is not None:
             await self.on_open()
         self.opened += 1

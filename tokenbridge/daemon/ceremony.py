@@ -1,7 +1,8 @@
 """A sign-in as the bridge conducts it: a pure state machine `(state, event) -> (state, effects)`.
 
     Opening -> Waiting -> Looking -> [Choosing] -> [Confirming] -> Asking -> Signing -> Sending -> Finished
-                  ^----- card leaves while the person is asked -----'                     `-> Proving (challenge)
+                 | ^------ card leaves while the person is asked -----'              ^    `-> Proving (challenge)
+                 `-> Keying (a security key's dialogue) -----------------------------'
 
 It performs nothing itself (`daemon.runner` does), holds no secret (a typed one passes through in event and effect) and
 never asks for a second VERIFY with the same PIN. An event that does not fit the state, such as a late answer of
@@ -17,6 +18,8 @@ from tokenbridge.card.base import CardSnapshot
 from tokenbridge.daemon.site import Offer, Verdict
 from tokenbridge.daemon.steps import (
     ANSWERABLE,
+    CARD,
+    KEY,
     PASSWORD,
     Agreed,
     Asking,
@@ -25,16 +28,18 @@ from tokenbridge.daemon.steps import (
     AskSecret,
     Candidate,
     CardGone,
-    CardThere,
     Choose,
     Choosing,
     Chosen,
     Confirming,
     Decided,
+    DeviceThere,
     Effect,
     Event,
     Failed,
     Finished,
+    Keying,
+    KeySigned,
     Look,
     Looked,
     Looking,
@@ -49,6 +54,7 @@ from tokenbridge.daemon.steps import (
     SecretTyped,
     Send,
     Sending,
+    SendKey,
     Sign,
     Signing,
     State,
@@ -56,7 +62,8 @@ from tokenbridge.daemon.steps import (
     Tell,
     TokenSigned,
     TryAgain,
-    WaitForCard,
+    UseKey,
+    WaitForDevice,
     Waiting,
     Wish,
     Withdraw,
@@ -68,6 +75,7 @@ from tokenbridge.interaction import Option, PinRequest
 
 
 MAX_REMOVALS: Final = 5
+CARD_KEEPS_LEAVING: Final = "card keeps leaving the reader. Check how it sits"
 
 
 def start(wish: Wish) -> Step:
@@ -83,8 +91,8 @@ def step(state: State, event: Event) -> Step:
             return _failed(state, error)
         case Opening(wish=wish), Opened(offer=offer):
             return _opened(wish, offer)
-        case Waiting(), CardThere():
-            return _card_there(state, event)
+        case Waiting() | Keying(verdict=None), DeviceThere():
+            return _device_there(state, event)
         case Looking(), Looked():
             return _looked(state, event)
         case Choosing(), Chosen(reader=reader):
@@ -108,8 +116,16 @@ def _pin_and_after(state: State, event: Event) -> Step:
             return _pin_again(state, event)
         case Signing(wish=wish, offer=offer), TokenSigned(token=token, snapshot=snapshot):
             return Sending(wish=wish, offer=offer), (Remember(snapshot=snapshot), Send(offer=offer, token=token))
-        case Sending(), Decided(verdict=verdict):
-            return _decided(state, verdict)
+        case _:
+            return _after_signature(state, event)
+
+
+def _after_signature(state: State, event: Event) -> Step:
+    match state, event:
+        case Keying(wish=wish, offer=offer), KeySigned(credential=credential):
+            return Sending(wish=wish, offer=offer), (SendKey(offer=offer, credential=credential),)
+        case Sending(), Decided():
+            return _decided(state, event)
         case Proving(), _:
             return _proving(state, event)
         case _:
@@ -122,35 +138,48 @@ def _proving(state: Proving, event: Event) -> Step:
             return state, (Prove(offer=state.offer, method=state.method, username=username, secret=secret),)
         case TryAgain(error=error):
             return _prove(replace(state, last=error), (Tell(step="try-again", facts=error.as_dict()),))
-        case Decided(verdict=verdict):
-            return _decided(state, verdict)
+        case Decided():
+            return _decided(state, event)
         case _:
             return state, ()
 
 
 def _opened(wish: Wish, offer: Offer) -> Step:
-    if wish.username:
+    if wish.wants_password:
         return _prove(Proving(wish=wish, offer=offer, method=PASSWORD), ())
-    if not offer.takes_card:
-        step = "Sign in with a password: --user NAME."
-        return Finished(error=NotAllowedNow("The site takes no cards.", next_step=step)), ()
-    return Waiting(wish=wish, offer=offer), (WaitForCard(offer=offer),)
+    if not (wish.wants_card and offer.takes_card) and not (wish.wants_key and offer.takes_key):
+        return Finished(error=_not_taken(wish)), ()
+    return Waiting(wish=wish, offer=offer), (WaitForDevice(offer=offer),)
 
 
-def _card_there(state: Waiting, event: CardThere) -> Step:
+def _not_taken(wish: Wish) -> NotAllowedNow:
+    what = {CARD: "cards", KEY: "security keys"}.get(wish.method, "cards and no security keys")
+    return NotAllowedNow(f"The site takes no {what}.", next_step="Sign in with a password: --user NAME.")
+
+
+def _device_there(state: Waiting | Keying, event: DeviceThere) -> Step:
+    """A card that is inserted while a key is asked for wins: it was presented now, the key may always be plugged in."""
     if not event.fresh:
         return Opening(wish=state.wish), (Open(),)
-    return Looking(wish=state.wish, offer=state.offer), (Look(readers=event.readers, offer=state.offer),)
+    withdrawn: tuple[Effect, ...] = (Withdraw(),) if isinstance(state, Keying) else ()
+    if event.readers:
+        looking = Looking(wish=state.wish, offer=state.offer, keys=event.keys)
+        return looking, (*withdrawn, Look(readers=event.readers, offer=state.offer))
+    return _use_key(state, event.keys) if not withdrawn else (state, ())
+
+
+def _use_key(state: Waiting | Keying | Looking | Choosing, keys: tuple[str, ...], *before: Effect) -> Step:
+    use = UseKey(offer=state.offer, options=state.offer.key_options or {}, keys=keys, program=state.wish.program)
+    return Keying(wish=state.wish, offer=state.offer, keys=keys), (*before, use)
 
 
 def _looked(state: Looking, event: Looked) -> Step:
-    match event.candidates:
-        case ():
-            return _nothing_fits(state, event.errors)
-        case (candidate,):
-            return _ask(state, candidate, None)
-        case candidates:
-            return _choose(Choosing(wish=state.wish, offer=state.offer, candidates=candidates))
+    if not event.candidates:
+        # What is in a reader may be the very key that is also plugged in, or a bank card: no reason to stop.
+        return _use_key(state, state.keys) if state.keys else _nothing_fits(state, event.errors)
+    if len(event.candidates) == 1 and not state.keys:
+        return _ask(state, event.candidates[0], None)
+    return _choose(Choosing(wish=state.wish, offer=state.offer, candidates=event.candidates, keys=state.keys))
 
 
 def _nothing_fits(state: Looking, errors: tuple[TokenbridgeError, ...]) -> Step:
@@ -162,10 +191,11 @@ def _nothing_fits(state: Looking, errors: tuple[TokenbridgeError, ...]) -> Step:
     return _wait_again(state, told)
 
 
-def _wait_again(state: Looking | Choosing | Confirming | Asking, told: tuple[Effect, ...]) -> Step:
+def _wait_again(state: Looking | Choosing | Confirming | Asking | Keying, told: tuple[Effect, ...]) -> Step:
     removals = state.wish.removals + 1
     if removals > MAX_REMOVALS:
-        return Finished(error=DeviceRemoved("The card keeps leaving the reader. Check how it sits.")), told
+        what = "key keeps leaving. Check how it is plugged in" if isinstance(state, Keying) else CARD_KEEPS_LEAVING
+        return Finished(error=DeviceRemoved(f"The {what}.")), told
     following, effects = _opened(replace(state.wish, removals=removals), state.offer)
     return following, (*told, *effects)
 
@@ -177,10 +207,15 @@ def _option(candidate: Candidate) -> Option:
 
 
 def _choose(state: Choosing) -> Step:
-    return state, (Choose(options=tuple(_option(candidate) for candidate in state.candidates)),)
+    options = tuple(_option(candidate) for candidate in state.candidates)
+    if state.keys:
+        options += (Option(id=KEY, label="Security key", detail=", ".join(state.keys)),)
+    return state, (Choose(options=options),)
 
 
 def _chosen(state: Choosing, reader: str) -> Step:
+    if reader == KEY and state.keys:
+        return _use_key(state, state.keys)
     for candidate in state.candidates:
         if candidate.snapshot.reader == reader:
             return _ask(state, candidate, None)
@@ -238,14 +273,25 @@ def _card_gone(state: State, reader: str) -> Step:
     return _wait_again(state, (Withdraw(), Tell(step="card-removed", facts={"reader": reader})))
 
 
-def _decided(state: Sending | Proving, verdict: Verdict) -> Step:
+def _decided(state: Sending | Proving, event: Decided) -> Step:
+    verdict = event.verdict
     if verdict.decision != "challenge":
         return Finished(verdict=verdict), ()
-    method = next((m for m in verdict.methods if m in ANSWERABLE), "")
-    if not method:
-        return Finished(verdict=verdict), ()
-    proving = Proving(wish=state.wish, offer=state.offer, method=method, verdict=verdict)
-    return _prove(proving, (Tell(step="challenged", facts=dict(verdict.data)),))
+    told = Tell(step="challenged", facts=dict(verdict.data))
+    if KEY in verdict.methods and verdict.key_options is not None and event.keys and not state.wish.fallback:
+        keying = Keying(wish=state.wish, offer=state.offer, keys=event.keys, verdict=verdict)
+        program = state.wish.program
+        use = UseKey(offer=state.offer, options=verdict.key_options, keys=event.keys, program=program)
+        return keying, (told, use)
+    return _prove_otherwise(state, verdict, told)
+
+
+def _prove_otherwise(state: Sending | Proving | Keying, verdict: Verdict, *before: Effect) -> Step:
+    wanted = [method for method in verdict.methods if method in ANSWERABLE]
+    if not wanted:
+        return Finished(verdict=verdict), before[1:]
+    method = state.wish.fallback if state.wish.fallback in wanted else wanted[0]
+    return _prove(Proving(wish=state.wish, offer=state.offer, method=method, verdict=verdict), before)
 
 
 def _prove(state: Proving, before: tuple[Effect, ...]) -> Step:
@@ -254,9 +300,26 @@ def _prove(state: Proving, before: tuple[Effect, ...]) -> Step:
 
 def _failed(state: State, error: TokenbridgeError) -> Step:
     """A person who declines after a mistake hears of the mistake; who declines a challenge, of the challenge."""
+    if isinstance(state, Keying):
+        return _key_failed(state, error)
     if isinstance(error, Cancelled) and error.by == "user":
         if isinstance(state, Proving) and state.verdict is not None and state.last is None:
             return Finished(verdict=state.verdict), ()
         last = state.last if isinstance(state, Confirming | Asking | Signing | Proving) else None
         return Finished(error=last or error), ()
     return Finished(error=error), ()
+
+
+def _key_failed(state: Keying, error: TokenbridgeError) -> Step:
+    """A key that leaves may come back. One that was only the first of several ways leaves the others."""
+    if state.verdict is not None and not _by_person(error):
+        return _prove_otherwise(state, state.verdict, Tell(step="try-again", facts=error.as_dict()))
+    if isinstance(error, DeviceRemoved) and state.verdict is None:
+        return _wait_again(state, (Tell(step="key-removed", facts=error.as_dict()),))
+    if state.verdict is not None:
+        return Finished(verdict=state.verdict), ()
+    return Finished(error=error), ()
+
+
+def _by_person(error: TokenbridgeError) -> bool:
+    return isinstance(error, Cancelled) and error.by == "user"

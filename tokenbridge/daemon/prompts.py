@@ -117,7 +117,8 @@ class PinentryInteraction(StreamInteraction):
         return await self._dialogue(describe(request), "GETPIN")
 
     async def confirm_last_try(self, request: PinRequest) -> None:
-        text = f"{describe(request)}\n\nThis is the LAST try. If it is wrong, the card is blocked. Go on?"
+        what = "key" if request.key else "card"
+        text = f"{describe(request)}\n\nThis is the LAST try. If it is wrong, the {what} is blocked. Go on?"
         (await self._dialogue(text, "CONFIRM")).wipe()
 
     async def _dialogue(self, text: str, command: str) -> Secret:
@@ -199,10 +200,17 @@ def describe(request: PinRequest) -> str:
     lines = [f"{request.rp_name} ({request.origin})" if request.rp_name else request.purpose]
     if request.program:
         lines.append(f"asked by {request.program}")
-    lines.append(f"Card of {request.holder}" if request.holder else "Your card")
+    lines.append(whose(request.key, request.holder))
     if request.tries_left is not None:
         lines.append(f"{request.tries_left} tries left" if request.tries_left != 1 else "1 try left")
     return "\n".join(one_line(line) for line in lines)
+
+
+def whose(key: str, holder: str) -> str:
+    """Which device it is about."""
+    if key:
+        return f"Security key: {key}"
+    return f"Card of {holder}" if holder else "Your card"
 
 
 def _escape(text: str) -> str:

@@ -17,15 +17,14 @@ from typing import Any, Final, assert_never
 from tokenbridge.card import authentication, certificates, sign_in
 from tokenbridge.card.base import CardSnapshot, Fitness
 from tokenbridge.card.sign_in import Ask, PinReferenceChanged, Signed, Terms
-from tokenbridge.daemon import ceremony, steps
+from tokenbridge.daemon import ceremony, key_sign_in, steps
+from tokenbridge.daemon.arrival import Arrival, usable_keys
 from tokenbridge.daemon.devices import Card, Devices
 from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.daemon.site import Offer, Site, Verdict
 from tokenbridge.daemon.steps import Candidate, Effect, Event, Finished, State, Wish
 from tokenbridge.errors import (
-    AccessDenied,
-    NoDevice,
     NoUsableCertificate,
     PinBlocked,
     PinUnfit,
@@ -105,12 +104,15 @@ class SignIn:
                 self._remember(snapshot)
             case steps.Withdraw():
                 await self._withdraw()
-            case steps.WaitForCard(offer=offer):
+            case steps.WaitForDevice(offer=offer):
                 await self._release()
-                self._start(self._wait_for_card(offer))
+                self._start(self._wait_for_device(offer))
+            case steps.UseKey():
+                self._question = self._start(self._use_key(effect))
+                self._start(self._card_beside_key(effect))
             case steps.Choose() | steps.AskLastTry() | steps.AskPin() | steps.AskSecret():
                 self._question = self._start(self._ask(effect))
-            case steps.Open() | steps.Look() | steps.Sign() | steps.Send() | steps.Prove():
+            case steps.Open() | steps.Look() | steps.Sign() | steps.Send() | steps.SendKey() | steps.Prove():
                 self._start(self._work(effect))
             case _:
                 assert_never(effect)
@@ -136,18 +138,22 @@ class SignIn:
         if event is not None:
             self._events.put_nowait(event)
 
-    async def _work(self, effect: steps.Open | steps.Look | steps.Sign | steps.Send | steps.Prove) -> Event | None:
+    async def _work(
+        self, effect: steps.Open | steps.Look | steps.Sign | steps.Send | steps.SendKey | steps.Prove
+    ) -> Event | None:
         match effect:
             case steps.Open():
                 await self._cancel_offer()
-                self._offer = await self._site.open()
+                self._offer = await self._site.open(self._wish.username if self._wish.method == steps.KEY else "")
                 return steps.Opened(offer=self._offer)
             case steps.Look(readers=readers, offer=offer):
                 return await self._look(readers, offer)
             case steps.Sign():
                 return await self._sign(effect)
             case steps.Send(offer=offer, token=token):
-                return steps.Decided(verdict=await self._site.send_card(offer.transaction, token))
+                return self._decided(await self._site.send_card(offer.transaction, token))
+            case steps.SendKey(offer=offer, credential=credential):
+                return self._decided(await self._site.send_key(offer.transaction, credential))
             case steps.Prove():
                 return await self._prove(effect)
             case _:
@@ -179,34 +185,30 @@ class SignIn:
         secret = await self._interaction.ask_text(kind, {**facts, "username": username, "method": method})
         return steps.SecretTyped(username=username, secret=secret)
 
-    async def _wait_for_card(self, offer: Offer) -> Event:
-        if not self._readers():
-            await self._say_waiting(offer)
-        try:
-            async with asyncio.timeout(self._wait_seconds), self._devices.events() as events:
-                while not (readers := self._readers()):
-                    await events.get()
-        except TimeoutError:
-            absence = self._devices.absence()
-            raise NoDevice("No card was inserted in time.") if isinstance(absence, NoDevice) else absence from None
-        return steps.CardThere(readers=readers, fresh=self._fresh(offer))
+    async def _wait_for_device(self, offer: Offer) -> Event:
+        readers, keys = await self._arrival(offer).wait(self._wait_seconds)
+        return steps.DeviceThere(readers=readers, keys=keys, fresh=self._fresh(offer))
+
+    async def _use_key(self, effect: steps.UseKey) -> Event:
+        """The whole dialogue with a key; cancelled by `Withdraw` when a card is presented instead."""
+        return steps.KeySigned(credential=await key_sign_in.sign(self._devices, self._interaction, self._site, effect))
+
+    async def _card_beside_key(self, effect: steps.UseKey) -> Event | None:
+        """Ends when a card is inserted while a key is asked for."""
+        arrival = self._arrival(effect.offer)
+        if not arrival.takes_card:
+            return None
+        await arrival.next_card()
+        return steps.DeviceThere(readers=arrival.readers(), keys=arrival.keys(), fresh=True)
+
+    def _arrival(self, offer: Offer) -> Arrival:
+        return Arrival(self._devices, self._interaction, self._wish, offer)
 
     def _fresh(self, offer: Offer) -> bool:
         """Whether a person has the time to type a PIN. A replacement is taken as it comes: the clocks may disagree."""
         left = (offer.expires_at - datetime.now(UTC)).total_seconds()
         self._replaced = left <= FRESH_SECONDS and not self._replaced
         return not self._replaced
-
-    async def _say_waiting(self, offer: Offer) -> None:
-        """pcscd may still come up, so that is waited for too; a refusal is final."""
-        absence = self._devices.absence()
-        if isinstance(absence, AccessDenied):
-            raise absence
-        why = {} if isinstance(absence, NoDevice) else {"problem": absence.as_dict()}
-        await self._interaction.progress("waiting-for-card", rp=offer.name, origin=offer.origin, **why)
-
-    def _readers(self) -> tuple[str, ...]:
-        return tuple(r for r in self._devices.picture.cards if self._wish.reader in ("", r))
 
     async def _look(self, readers: Sequence[str], offer: Offer) -> Event:
         """Inspect all cards at once; claims the fitting ones until the ceremony ends or waits again."""
@@ -285,7 +287,10 @@ class SignIn:
                 if err.data.get("reason") in (RejectReason.CREDENTIALS_WRONG, RejectReason.CODE_WRONG):
                     return steps.TryAgain(error=err)
                 raise
-        return steps.Decided(verdict=verdict)
+        return self._decided(verdict)
+
+    def _decided(self, verdict: Verdict) -> Event:
+        return steps.Decided(verdict=verdict, keys=usable_keys(self._devices, self._wish))
 
     def _remember(self, snapshot: CardSnapshot) -> None:
         if (known := snapshot.known()) is not None:

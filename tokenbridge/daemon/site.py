@@ -47,6 +47,12 @@ class Offer:
     issuers: tuple[bytes, ...]
     algorithms: tuple[str, ...]
     takes_card: bool
+    key_options: Mapping[str, Any] | None = None
+    """`PublicKeyCredentialRequestOptionsJSON`, unchecked; None: the site takes no keys."""
+
+    @property
+    def takes_key(self) -> bool:
+        return self.key_options is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,8 @@ class Verdict:
     decision: str
     methods: tuple[str, ...]
     data: Mapping[str, Any]
+    key_options: Mapping[str, Any] | None = None
+    """As in `Offer`: for a key as the further proof that a challenge asks for."""
 
 
 def origin_of(url: str) -> str:
@@ -148,9 +156,13 @@ class Site:
         self._client = client
         self.origin = origin
 
-    async def open(self) -> Offer:
-        """Begin a transaction. Raises `RelyingPartyUnavailable`, `OriginRefused`, `RemoteError`."""
-        answer = await self._call("POST", "/api/sign-in", {"client": "tokenbridge"})
+    async def open(self, username: str = "") -> Offer:
+        """Begin a transaction. Raises `RelyingPartyUnavailable`, `OriginRefused`, `RemoteError`.
+
+        `username` when the site must name the credentials of that account to the key.
+        """
+        named = {"username": username} if username else {}
+        answer = await self._call("POST", "/api/sign-in", {"client": "tokenbridge", **named})
         offer = _offer(answer)
         if offer.origin != self.origin:
             raise OriginRefused(detail=f"asked {self.origin}, it says {offer.origin[:MAX_TEXT]!r}")
@@ -158,6 +170,10 @@ class Site:
 
     async def send_card(self, transaction: str, token: Mapping[str, str]) -> Verdict:
         return _verdict(await self._call("POST", f"/api/sign-in/{transaction}/card", {"token": dict(token)}))
+
+    async def send_key(self, transaction: str, credential: Mapping[str, Any]) -> Verdict:
+        path = f"/api/sign-in/{transaction}/key"
+        return _verdict(await self._call("POST", path, {"credential": dict(credential)}))
 
     async def send_password(self, transaction: str, username: str, password: Secret) -> Verdict:
         body = {"username": username, "password": _text(password)}
@@ -245,9 +261,15 @@ def _offer(data: Any) -> Offer:
             issuers=issuers,
             algorithms=tuple(map(str, card.get("algorithms", []))),
             takes_card=bool(card),
+            key_options=_options(accepts.get("key", {}).get("options")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
         raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
+
+
+def _options(data: Any) -> Mapping[str, Any] | None:
+    """A key's options as they came: `fido.request` checks them before a key sees any of it."""
+    return data if isinstance(data, dict) else None
 
 
 def _path_part(text: Any) -> str:
@@ -259,6 +281,7 @@ def _path_part(text: Any) -> str:
 def _verdict(data: Any) -> Verdict:
     try:
         methods = tuple(map(str, data.get("methods") or ()))
-        return Verdict(decision=str(data["decision"]), methods=methods, data=data)
+        options = _options(data.get("key_options"))
+        return Verdict(decision=str(data["decision"]), methods=methods, data=data, key_options=options)
     except (KeyError, TypeError, AttributeError) as err:
         raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tokenbridge.card.base import CardCertificate, CardSnapshot
 from tokenbridge.daemon.site import Offer, Verdict
@@ -12,20 +13,44 @@ from tokenbridge.interaction import Option, PinRequest, Secret
 
 PASSWORD: Final = "password"  # noqa: S105  the name of a method
 TOTP: Final = "totp"
-ANSWERABLE: Final = (PASSWORD, TOTP)
-"""Fallback methods that the bridge can ask for."""
+RECOVERY: Final = "recovery"
+CARD: Final = "card"
+KEY: Final = "key"
+ANSWERABLE: Final = (PASSWORD, TOTP, RECOVERY)
+"""Fallback methods that the bridge can ask for; a key is asked for otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the caller asked for. `username` set: sign in by password instead of a card."""
+    """What the caller asked for: any device, or the card in `reader`, or the key that `key` names (serial or path).
+
+    `username` set: sign in by password instead, unless `method` says that a key is meant: then it names the account,
+    which keys without a memory of their own need.
+    """
 
     origin: str
     program: str
+    method: str = ""
+    """"card", "key", "password", or "" for whatever the person presents."""
     reader: str = ""
+    key: str = ""
     username: str = ""
+    fallback: str = ""
+    """The fallback method to use when the site names it among others."""
     removals: int = 0
-    """How often the card has left so far: a loose contact must not keep a ceremony going for ever."""
+    """How often a device has left so far: a loose contact must not keep a ceremony going for ever."""
+
+    @property
+    def wants_password(self) -> bool:
+        return self.method == PASSWORD or (self.method == "" and bool(self.username))
+
+    @property
+    def wants_card(self) -> bool:
+        return self.method in ("", CARD)
+
+    @property
+    def wants_key(self) -> bool:
+        return self.method in ("", KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +77,11 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looking:
+    """At cards. `keys` are the paths of security keys that are there as well."""
+
     wish: Wish
     offer: Offer
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +89,20 @@ class Choosing:
     wish: Wish
     offer: Offer
     candidates: tuple[Candidate, ...]
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keying:
+    """A dialogue with a security key is under way: touch, PIN, signature (`daemon.key_dialogue`).
+
+    `verdict` is there when the site asks for the key as its further proof.
+    """
+
+    wish: Wish
+    offer: Offer
+    keys: tuple[str, ...]
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +158,9 @@ class Finished:
     error: TokenbridgeError | None = None
 
 
-State: TypeAlias = Opening | Waiting | Looking | Choosing | Confirming | Asking | Signing | Sending | Proving | Finished
+State: TypeAlias = (
+    Opening | Waiting | Looking | Choosing | Keying | Confirming | Asking | Signing | Sending | Proving | Finished
+)  # fmt: skip
 
 # --- events ----------------------------------------------------------------------------------------------------
 
@@ -127,10 +171,11 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CardThere:
+class DeviceThere:
     """`fresh`: whether the offer lives long enough for a person to type a PIN."""
 
-    readers: tuple[str, ...]
+    readers: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
     fresh: bool
 
 
@@ -142,6 +187,8 @@ class Looked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
+    """The reader of the card that was chosen, or `KEY`."""
+
     reader: str
 
 
@@ -175,6 +222,13 @@ class TokenSigned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeySigned:
+    """`credential` is WebAuthn's AuthenticationResponseJSON."""
+
+    credential: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherPin:
     """The card wants its other PIN; nothing was sent."""
 
@@ -191,7 +245,10 @@ class TryAgain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
+    """`keys` are the security keys that are plugged in at this moment."""
+
     verdict: Verdict
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +257,8 @@ class Failed:
 
 
 Event: TypeAlias = (
-    Opened | CardThere | Looked | Chosen | Agreed | PinTyped | SecretTyped | CardGone | TokenSigned | OtherPin
-    | TryAgain | Decided | Failed
+    Opened | DeviceThere | Looked | Chosen | Agreed | PinTyped | SecretTyped | CardGone | TokenSigned | KeySigned
+    | OtherPin | TryAgain | Decided | Failed
 )  # fmt: skip
 
 # --- effects ---------------------------------------------------------------------------------------------------
@@ -213,7 +270,7 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitForCard:
+class WaitForDevice:
     offer: Offer
 
 
@@ -253,6 +310,22 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UseKey:
+    """Conduct a dialogue with one of `keys`; `program` asks for it."""
+
+    offer: Offer
+    options: Mapping[str, Any]
+    keys: tuple[str, ...]
+    program: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendKey:
+    offer: Offer
+    credential: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remember:
     snapshot: CardSnapshot
 
@@ -286,7 +359,7 @@ class Tell:
 
 
 Effect: TypeAlias = (
-    Open | WaitForCard | Look | Choose | AskLastTry | AskPin | Sign | Send | Remember | AskSecret | Prove
-    | Withdraw | Tell
+    Open | WaitForDevice | Look | Choose | AskLastTry | AskPin | Sign | Send | UseKey | SendKey | Remember | AskSecret
+    | Prove | Withdraw | Tell
 )  # fmt: skip
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]

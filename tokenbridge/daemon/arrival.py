@@ -1,0 +1,107 @@
+"""Waiting for what the person presents first: a card that is inserted, or a security key that is plugged in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+from tokenbridge.daemon.devices import Devices
+from tokenbridge.daemon.key_dialogue import no_access
+from tokenbridge.daemon.prompts import StreamInteraction
+from tokenbridge.daemon.site import Offer
+from tokenbridge.daemon.steps import Wish
+from tokenbridge.errors import AccessDenied, DeviceError, NoDevice
+from tokenbridge.transport.base import EventKind
+
+SETTLE_SECONDS: Final = 2.0
+"""For a bridge that has only just started to find out which keys are there."""
+
+
+class Arrival:
+    """What the site takes, the caller wishes, and is there."""
+
+    def __init__(self, devices: Devices, interaction: StreamInteraction, wish: Wish, offer: Offer) -> None:
+        self._devices = devices
+        self._interaction = interaction
+        self._wish = wish
+        self._offer = offer
+        self.takes_card = offer.takes_card and wish.wants_card
+        self.takes_key = offer.takes_key and wish.wants_key
+
+    async def wait(self, seconds: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Readers with a card, and paths of keys, once there is any. Raises what `absence` says after `seconds`."""
+        await self._settled()
+        if not self.readers() and not self.keys():
+            await self._say_waiting()
+        try:
+            async with asyncio.timeout(seconds), self._devices.events() as events:
+                while not (self.readers() or self.keys()):
+                    await events.get()
+        except TimeoutError:
+            raise self.absence() from None
+        return self.readers(), self.keys()
+
+    async def next_card(self) -> None:
+        """Return when a card is inserted that may be used."""
+        async with self._devices.events() as events:
+            while True:
+                event = await events.get()
+                if event.kind is EventKind.CARD_INSERTED and self._wish.reader in ("", event.reader):
+                    return
+
+    def readers(self) -> tuple[str, ...]:
+        """Readers whose card may be used."""
+        if not self.takes_card:
+            return ()
+        return tuple(r for r in self._devices.picture.cards if self._wish.reader in ("", r))
+
+    def keys(self) -> tuple[str, ...]:
+        """Paths of the keys that may be used."""
+        return usable_keys(self._devices, self._wish) if self.takes_key else ()
+
+    def absence(self) -> DeviceError:
+        """Why there is nothing to sign in with."""
+        if not self.takes_key:
+            absence = self._devices.absence()
+            return NoDevice("No card was inserted in time.") if isinstance(absence, NoDevice) else absence
+        if self._locked():
+            return no_access()
+        what = "card was inserted and no security key plugged in" if self.takes_card else "security key was plugged in"
+        return NoDevice(f"No {what} in time.", next_step="Start again with your card or key at hand.")
+
+    async def _settled(self) -> None:
+        if self.takes_key:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self._devices.keys_settled.wait()
+
+    async def _say_waiting(self) -> None:
+        """pcscd may still come up, so that is waited for too; a refusal is final unless a key will do."""
+        facts: dict[str, object] = {"rp": self._offer.name, "origin": self._offer.origin}
+        problem = self._problem()
+        if isinstance(problem, AccessDenied) and not self.takes_key:
+            raise problem
+        if problem is not None:
+            facts["problem"] = problem.as_dict()
+        taken = {"card": self.takes_card, "key": self.takes_key}
+        step = "waiting-for-device" if self.takes_key else "waiting-for-card"
+        await self._interaction.progress(step, accepts=[name for name, on in taken.items() if on], **facts)
+
+    def _problem(self) -> DeviceError | None:
+        if self.takes_key and self._locked():
+            return no_access()
+        absence = self._devices.absence() if self.takes_card else NoDevice()
+        return None if isinstance(absence, NoDevice) else absence
+
+    def _locked(self) -> bool:
+        """Whether a key is there that this user may not open."""
+        return any(not key.place.usable for key in self._devices.picture.keys.values())
+
+
+def usable_keys(devices: Devices, wish: Wish) -> tuple[str, ...]:
+    """Paths of the keys that are plugged in, may be opened, and are meant by `wish`."""
+    if not wish.wants_key:
+        return ()
+    places = [key.place for key in devices.picture.keys.values()]
+    return tuple(p.path for p in places if p.usable and wish.key in ("", p.serial, p.path))
