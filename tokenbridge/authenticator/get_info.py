@@ -1,0 +1,120 @@
+"""authenticatorGetInfo (CTAP 2.1 section 6.4)."""
+
+from __future__ import annotations
+
+from enum import IntEnum, unique
+from typing import Any, Final
+
+from tokenbridge.authenticator import extensions
+from tokenbridge.authenticator.core import Answer, Core, Parameters
+from tokenbridge.authenticator.steps import Steps
+
+FINGERPRINT_INTERNAL: Final = 0x02
+"""USER_VERIFY_FINGERPRINT_INTERNAL (FIDO Registry section 3.1)."""
+
+
+@unique
+class Said(IntEnum):
+    """Members of the answer."""
+
+    VERSIONS = 0x01
+    EXTENSIONS = 0x02
+    AAGUID = 0x03
+    OPTIONS = 0x04
+    MAX_MSG_SIZE = 0x05
+    PIN_UV_AUTH_PROTOCOLS = 0x06
+    MAX_CREDENTIAL_COUNT_IN_LIST = 0x07
+    MAX_CREDENTIAL_ID_LENGTH = 0x08
+    TRANSPORTS = 0x09
+    ALGORITHMS = 0x0A
+    MAX_SERIALIZED_LARGE_BLOB_ARRAY = 0x0B
+    FORCE_PIN_CHANGE = 0x0C
+    MIN_PIN_LENGTH = 0x0D
+    FIRMWARE_VERSION = 0x0E
+    MAX_CRED_BLOB_LENGTH = 0x0F
+    MAX_RP_IDS_FOR_SET_MIN_PIN_LENGTH = 0x10
+    PREFERRED_PLATFORM_UV_ATTEMPTS = 0x11
+    UV_MODALITY = 0x12
+    REMAINING_DISCOVERABLE_CREDENTIALS = 0x14
+
+
+def get_info(core: Core, _source: Parameters) -> Steps[Answer]:
+    yield from ()
+    profile = core.profile
+    said: dict[int, Any] = {
+        Said.VERSIONS: _versions(core),
+        Said.EXTENSIONS: extensions.names(core),
+        Said.AAGUID: profile.aaguid,
+        Said.OPTIONS: options(core),
+        Said.MAX_MSG_SIZE: profile.max_message,
+        Said.MAX_CREDENTIAL_COUNT_IN_LIST: profile.max_credentials_in_list,
+        Said.MAX_CREDENTIAL_ID_LENGTH: profile.max_credential_id,
+        Said.TRANSPORTS: list(profile.transports),
+        Said.ALGORITHMS: [{"alg": int(one), "type": "public-key"} for one in profile.algorithms],
+        Said.FIRMWARE_VERSION: profile.firmware,
+    }
+    said.update(_verification(core))
+    said.update(_rooms(core))
+    return said
+
+
+def options(core: Core) -> dict[str, bool]:
+    """Option ids (table of section 6.4); absent ones are not supported."""
+    profile, memory = core.profile, core.memory
+    found = {"plat": False, "rk": profile.discoverable, "up": True}
+    if profile.client_pin:
+        found["clientPin"] = core.has_pin
+    if profile.fingerprints:
+        found |= {"uv": core.has_fingers, "bioEnroll": bool(memory.fingerprints), "uvBioEnroll": True}
+        if profile.preview:
+            found["userVerificationMgmtPreview"] = bool(memory.fingerprints)
+    if profile.user_verification:
+        found |= {"pinUvAuthToken": True, "makeCredUvNotRqd": profile.uv_not_required and not memory.always_uv}
+    if profile.credential_management:
+        found["credMgmt"] = True
+        if profile.preview:
+            found["credentialMgmtPreview"] = True
+    if profile.large_blobs:
+        found["largeBlobs"] = True
+    if profile.enterprise:
+        found["ep"] = memory.enterprise
+    if profile.config:
+        found |= {"authnrCfg": True, "alwaysUv": memory.always_uv, "setMinPINLength": profile.client_pin}
+    return found
+
+
+def _versions(core: Core) -> list[str]:
+    names = {
+        "U2F_V2": core.speaks_u2f,
+        "FIDO_2_0": True,
+        "FIDO_2_1_PRE": core.profile.preview,
+        "FIDO_2_1": True,
+    }
+    return [name for name, spoken in names.items() if spoken]
+
+
+def _verification(core: Core) -> dict[int, Any]:
+    profile, memory = core.profile, core.memory
+    said: dict[int, Any] = {}
+    if profile.user_verification:
+        said[Said.PIN_UV_AUTH_PROTOCOLS] = [int(number) for number in profile.pin_protocols]
+    if profile.client_pin:
+        said[Said.FORCE_PIN_CHANGE] = memory.force_pin_change
+        said[Said.MIN_PIN_LENGTH] = memory.min_pin_length
+        if profile.config:
+            said[Said.MAX_RP_IDS_FOR_SET_MIN_PIN_LENGTH] = profile.max_rp_ids
+    if profile.fingerprints:
+        said[Said.PREFERRED_PLATFORM_UV_ATTEMPTS] = profile.uv_tries_per_request
+        said[Said.UV_MODALITY] = FINGERPRINT_INTERNAL
+    return said
+
+
+def _rooms(core: Core) -> dict[int, Any]:
+    profile = core.profile
+    said: dict[int, Any] = {}
+    if profile.large_blobs:
+        said[Said.MAX_SERIALIZED_LARGE_BLOB_ARRAY] = profile.max_large_blobs
+    if profile.discoverable:
+        said[Said.MAX_CRED_BLOB_LENGTH] = profile.max_blob
+        said[Said.REMAINING_DISCOVERABLE_CREDENTIALS] = core.rooms_left
+    return said
