@@ -11,8 +11,10 @@ import click
 COMMANDS: Final = {
     "init": ("server_setup", "Make a server's data directory, or complete it."),
     "run": ("server_setup", "Serve until stopped."),
-    "user": ("server_people", "Accounts, their passwords and authenticator apps."),
+    "user": ("server_people", "Accounts, their passwords, apps and codes."),
     "card": ("server_cards", "Cards that sign in to accounts."),
+    "key": ("server_keys", "Security keys that sign in to accounts."),
+    "metadata": ("server_metadata", "What is known about models of keys."),
     "trust": ("server_trust", "Authorities whose cards are trusted."),
     "audit": ("server_audit", "Show the audit trail, or verify it."),
     "rotate-keys": ("server_setup", "Encrypt the stored secrets with a new key."),
@@ -47,7 +49,7 @@ class _Lazy(click.Group):
 )
 @click.pass_context
 def server(ctx: click.Context, data: Path | None) -> None:
-    """Run a relying party that signs people in by card.
+    """Run a relying party that signs people in by card or key.
 
     \b
     Examples:
@@ -55,6 +57,7 @@ def server(ctx: click.Context, data: Path | None) -> None:
       tokenbridge server trust add hospital-ca --pem ca.pem --hardware --pin-enforced --crl ca.crl
       tokenbridge server user add alice --display-name "Alice Archer"
       tokenbridge card certs --pem | tokenbridge server card enrol alice --pem -
+      tokenbridge server user enrolment-code alice
       tokenbridge server run
     """
     ctx.obj = data

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tokenbridge.cli.server_output import as_json, columns, emit, read_password
-from tokenbridge.server.operator import people
+from tokenbridge.server.operator import people, security_keys
 from tokenbridge.server.operator.office import opened
 from tokenbridge.server.store.accounts import NewAccount
 
@@ -18,12 +18,13 @@ password_fd = click.option("--password-fd", type=int, help="Read the password fr
 
 @click.group()
 def user() -> None:
-    """Accounts, their passwords and authenticator apps.
+    """Accounts, their passwords, authenticator apps and codes.
 
     \b
     Examples:
       tokenbridge server user add alice --display-name "Alice Archer"
       tokenbridge server user totp alice
+      tokenbridge server user enrolment-code alice
     """
 
 
@@ -141,6 +142,52 @@ def totp(data: Path | None, name: str, as_json: bool) -> None:
     segno.make(app.uri, error="m").terminal(out=sys.stdout, compact=True)
     click.echo(app.uri)
     click.echo(f"Let {app.username} scan this now; it is not shown again.")
+
+
+@user.command("enrolment-code")
+@click.argument("name")
+@click.option("--hours", type=click.IntRange(1, security_keys.MAX_HOURS), default=24, show_default=True)
+@as_json
+@click.pass_obj
+def enrolment_code(data: Path | None, name: str, hours: int, as_json: bool) -> None:
+    """Make a code with which a person registers one security key, and show it once. An older one is void.
+
+    Make sure whom you give it to: whoever has the code gets a key to the account.
+
+    \b
+    Examples:
+      tokenbridge server user enrolment-code alice
+      tokenbridge server user enrolment-code alice --hours 2 --json | jq -r .code
+    """
+    with opened(data) as office:
+        made = security_keys.new_enrolment_code(office, name, hours)
+    if as_json:
+        emit({"username": made.username, "code": made.code, "expires_at": made.expires_at.isoformat()})
+        return
+    click.echo(made.code)
+    click.echo(f"For one key of {made.username}, until {made.expires_at:%Y-%m-%d %H:%M} UTC. It is not shown again.")
+
+
+@user.command("recovery-codes")
+@click.argument("name")
+@as_json
+@click.pass_obj
+def recovery_codes(data: Path | None, name: str, as_json: bool) -> None:
+    """Make ten recovery codes for a person and show them once. Older ones are void.
+
+    Each takes the place of the second step after the password, once.
+
+    \b
+    Examples:
+      tokenbridge server user recovery-codes alice
+    """
+    with opened(data) as office:
+        made = security_keys.new_recovery_codes(office, name)
+    if as_json:
+        emit({"username": name, "recovery_codes": list(made)})
+        return
+    click.echo("\n".join(made))
+    click.echo(f"For {name}. They are not shown again.")
 
 
 @user.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -139,12 +140,11 @@ def describe(row: SecurityKey, models: KeyModels, now: dt.datetime) -> dict[str,
     """A key as the API and the operator's commands tell it: JSON types."""
     level = key_level(row, models, now)
     model = models.metadata.find(row.aaguid) if models.metadata is not None else None
-    text = row.aaguid.hex()
     return {
         "id": row.id,
         "name": row.name,
         "model": model.name if model is not None else "",
-        "aaguid": "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])),
+        "aaguid": aaguid_text(row.aaguid),
         "level": int(level),
         "created": row.registered_at.isoformat(),
         "last_used": row.last_used.isoformat() if row.last_used else None,
@@ -154,6 +154,11 @@ def describe(row: SecurityKey, models: KeyModels, now: dt.datetime) -> dict[str,
         "trusted": level is not AAL.NONE and models.is_attested(security_keys.make_of(row)),
         "transports": list(row.transports),
     }
+
+
+def aaguid_text(aaguid: bytes) -> str:
+    """`01020304-0506-0708-a1a2-a3a4a5a6a7a8`."""
+    return str(uuid.UUID(bytes=aaguid))
 
 
 def _get(tx: Session, key_id: int, live: Live) -> SecurityKey:

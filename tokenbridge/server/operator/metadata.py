@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import certifi
@@ -14,8 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from tokenbridge.errors import BadRequest, RelyingPartyUnavailable, SetupError
+from tokenbridge.rp.key_metadata import Model
+from tokenbridge.rp.key_models import KeyPolicy
 from tokenbridge.rp.metadata_blob import MAX_BLOB_BYTES, read_blob
 from tokenbridge.server import key_rules
+from tokenbridge.server.key_desk import aaguid_text
 from tokenbridge.server.operator.office import Office
 from tokenbridge.server.settings import is_loopback
 from tokenbridge.server.store import metadata
@@ -109,3 +113,46 @@ def _fetch(url: str) -> bytes:
             f"The metadata service at {parts.hostname} does not give its blob.", detail=str(err)
         ) from err
     return bytes(body)
+
+
+def rules(office: Office) -> dict[str, Any]:
+    """The operator's rules for keys: JSON types."""
+    policy = key_rules.policy_of(office.settings)
+    loaded = shown(office)
+    return {
+        "user_verification": str(policy.user_verification),
+        "resident_key": str(policy.resident_key),
+        "attested": policy.attested,
+        "allowed": sorted(map(aaguid_text, policy.allowed)),
+        "refused": sorted(map(aaguid_text, policy.refused)),
+        "minimum_level": str(policy.minimum) if policy.minimum is not None else None,
+        "stale_metadata": str(policy.stale),
+        "own_roots": [root.subject.rfc4514_string() for root in key_rules.roots_of(office.settings)],
+        "metadata": loaded.metadata.number if loaded is not None else None,
+    }
+
+
+def models(office: Office, search: str = "") -> list[dict[str, Any]]:
+    """What metadata says of each model, and whether it would be accepted: JSON types."""
+    loaded, policy, today = shown(office), key_rules.policy_of(office.settings), office.now().date()
+    found = []
+    for model in loaded.metadata.models if loaded is not None else ():
+        text, level = aaguid_text(model.aaguid) if model.aaguid else "", model.level(today)
+        if search.casefold() not in f"{model.name} {text}".casefold():
+            continue
+        facts = {"name": model.name, "aaguid": text, "level": level, "hardware": model.hardware}
+        found.append({**facts, "standing": _standing(model, policy, today)})
+    return found
+
+
+def _standing(model: Model, policy: KeyPolicy, today: dt.date) -> str:
+    """One word for why a model is refused, or that it is not."""
+    level = model.level(today)
+    too_low = policy.minimum is not None and (level is None or level.rank < policy.minimum.rank)
+    ways = {
+        "refused": model.aaguid in policy.refused,
+        "unsafe": bool(model.unsafe(today)),
+        "not allowed": bool(policy.allowed) and model.aaguid not in policy.allowed,
+        "level too low": too_low,
+    }
+    return next((word for word, holds in ways.items() if holds), "accepted")
