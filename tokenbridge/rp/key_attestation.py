@@ -12,7 +12,6 @@ from enum import StrEnum, unique
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from fido2.attestation.apple import AppleAttestation
 from fido2.attestation.base import Attestation, AttestationType, InvalidAttestation, NoneAttestation
@@ -27,7 +26,7 @@ from tokenbridge.rp.cose_keys import ALGORITHMS, CredentialKey
 from tokenbridge.rp.refusals import refusal
 from tokenbridge.rp.tpm_attestation import TpmAttestation
 from tokenbridge.rp.webauthn import AttestedCredential, AuthenticatorData
-from tokenbridge.rp.x509_path import PathError, parse_certificates
+from tokenbridge.rp.x509_path import CERTIFICATE_ERRORS, PathError, parse_certificates
 
 AAGUID_EXTENSION: Final = x509.ObjectIdentifier("1.3.6.1.4.1.45724.1.1.4")
 U2F: Final = "fido-u2f"
@@ -70,7 +69,7 @@ _TYPES: Final[Mapping[str, type[Attestation]]] = {
     "apple": AppleAttestation,
 }
 FORMATS: Final = tuple(_TYPES)
-_BAD: Final = (*PARSER_ERRORS, InvalidAttestation, InvalidSignature, x509.ExtensionNotFound)
+_BAD: Final = (*PARSER_ERRORS, *CERTIFICATE_ERRORS, InvalidAttestation)
 
 
 def verify_statement(

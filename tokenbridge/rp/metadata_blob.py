@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from fido2.cose import CoseKey
 from fido2.mds3 import MetadataBlobPayload, MetadataBlobPayloadEntry, StatusReport, VerificationMethodDescriptor
@@ -22,7 +21,7 @@ from tokenbridge.errors import BadRequest
 from tokenbridge.rp.certificate import PARSER_ERRORS
 from tokenbridge.rp.key_metadata import Metadata, Model, Report
 from tokenbridge.rp.proof import Factor
-from tokenbridge.rp.x509_path import PathError, find_root, parse_certificates
+from tokenbridge.rp.x509_path import CERTIFICATE_ERRORS, PathError, find_root, parse_certificates
 
 MAX_BLOB_BYTES: Final = 32 << 20
 MAX_MODELS: Final = 5000
@@ -66,7 +65,7 @@ def _check_signature(parts: Sequence[bytes], roots: Sequence[x509.Certificate], 
     try:
         key = CoseKey.for_name(algorithm).from_cryptography_key(path[0].public_key())
         _verify(key, algorithm, b".".join(parts[:2]), websafe_decode(parts[2]))
-    except (InvalidSignature, *PARSER_ERRORS) as err:
+    except (*CERTIFICATE_ERRORS, *PARSER_ERRORS) as err:
         raise _refuse("its signature is wrong", repr(err)) from err
 
 

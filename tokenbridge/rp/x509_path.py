@@ -14,10 +14,23 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
+from tokenbridge.wire import tlv
+
 MAX_PATH: Final = 6
 MAX_CERTIFICATE_BYTES: Final = 8192
 
-_BAD: Final = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm)
+CERTIFICATE_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.AttributeNotFound,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises on certificates that are not what they should be."""
 
 
 class PathError(ValueError):
@@ -33,10 +46,21 @@ def parse_certificates(ders: Sequence[object]) -> tuple[x509.Certificate, ...]:
         if not isinstance(der, bytes) or len(der) > MAX_CERTIFICATE_BYTES:
             raise PathError("a certificate that is no bytes, or too large")
         try:
+            _check_form(der)
             found.append(x509.load_der_x509_certificate(der))
-        except _BAD as err:
+        except CERTIFICATE_ERRORS as err:
             raise PathError(f"certificate: {err}") from err
     return tuple(found)
+
+
+def _check_form(der: bytes) -> None:
+    """What the parser overlooks: a serial number is positive (RFC 5280 section 4.1.2.2), a signature has whole bytes."""
+    signature = tlv.find(der, 0x30, 0x03)
+    if not signature or signature[0] != 0:
+        raise PathError("a signature that is not of whole bytes")
+    serial = tlv.find(der, 0x30, 0x30, 0x02)
+    if not serial or serial[0] & 0x80 or not any(serial):
+        raise PathError("a serial number that is not positive")
 
 
 def find_root(
@@ -59,7 +83,7 @@ def _is_good(path: Sequence[x509.Certificate], at: dt.datetime) -> bool:
             _check_authority(issuer, depth)
             below.verify_directly_issued_by(issuer)
         return all(cert.not_valid_before_utc <= at <= cert.not_valid_after_utc for cert in path)
-    except (PathError, x509.ExtensionNotFound, *_BAD):
+    except CERTIFICATE_ERRORS:
         return False
 
 
