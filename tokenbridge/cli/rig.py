@@ -1,4 +1,7 @@
-"""`tokenbridge rig`: virtual cards and a private PC/SC daemon. It parses, calls `tokenbridge.rig.bench` and prints."""
+"""`tokenbridge rig`: virtual cards and a private PC/SC daemon. It parses, calls `tokenbridge.rig.bench` and prints.
+
+Virtual security keys are in `rig_key`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tokenbridge.cli.rig_key import key
 
 if TYPE_CHECKING:
     from tokenbridge.rig.bench import Bench, Entry
@@ -29,7 +34,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 @click.group()
 def rig() -> None:
-    """Virtual cards and readers for test benches. Never put them to real use.
+    """Virtual cards, readers and security keys for test benches. Never put them to real use.
 
     \b
     Examples:
@@ -38,6 +43,9 @@ def rig() -> None:
       tokenbridge rig card insert ada                  put it into the first slot
       tokenbridge rig card remove ada                  pull it out
     """
+
+
+rig.add_command(key)
 
 
 @rig.command()

@@ -190,7 +190,7 @@ class Bench:
         """What the serving process wrote, empty if there is none."""
         try:
             with self._note(name).open("r", encoding="utf-8") as file:
-                if _lockable(file.fileno()):
+                if lockable(file.fileno()):
                     return {}
                 data = json.load(file)
                 return {"port": int(data["port"]), "pid": int(data["pid"])}
@@ -206,7 +206,8 @@ class Bench:
         return self.home / "run" / f"{name}.json"
 
 
-def _lockable(descriptor: int) -> bool:
+def lockable(descriptor: int) -> bool:
+    """Whether nobody holds the note's lock: the process that wrote it is gone."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -55,7 +55,7 @@ def _serve(card: Path, port: int, note: Path, writer: int) -> None:
     except TokenbridgeError as err:
         os.write(writer, err.message.encode())
         return
-    _leave_terminal()
+    leave_terminal()
     os.write(writer, READY)
     os.close(writer)
     signal.sigwait(ENDS)
@@ -63,28 +63,31 @@ def _serve(card: Path, port: int, note: Path, writer: int) -> None:
 
 
 def _insert(card: Path, port: int, lock: int) -> VpcdConnection:
-    _lock(lock)
+    take_lock(lock)
     connection = VpcdConnection(VirtualCard.load(card), port).start(timeout=INSERT_SECONDS)
     os.ftruncate(lock, 0)
     os.pwrite(lock, json.dumps({"pid": os.getpid(), "port": port}).encode(), 0)
     return connection
 
 
-def _lock(descriptor: int) -> None:
-    """For good. Somebody who only looks holds the lock too, but for no time worth mentioning."""
+def take_lock(descriptor: int, taken: str = "That card is inserted already.") -> None:
+    """For good; raises `NotAllowedNow` that says `taken`.
+
+    Somebody who only looks holds the lock too, but for no time worth mentioning.
+    """
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
             if time.monotonic() > deadline:
-                raise NotAllowedNow("That card is inserted already.") from err
+                raise NotAllowedNow(taken) from err
             time.sleep(LOCK_SECONDS / 20)
         else:
             return
 
 
-def _leave_terminal() -> None:
+def leave_terminal() -> None:
     """Let go of the starter's descriptors: whoever reads them must see their end."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
