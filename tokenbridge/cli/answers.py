@@ -17,13 +17,14 @@ from tokenbridge.errors import Cancelled, RemoteError, TokenbridgeError
 if TYPE_CHECKING:
     from tokenbridge.daemon.client import Stream
 
-HIDDEN = frozenset({"pin", "new-pin", "puk", "password"})
+HIDDEN = frozenset({"pin", "new-pin", "puk", "password", "enrolment-code", "recovery-code"})
 LABELS = {
     "pin": "PIN: ",
-    "new-pin": "New PIN (6 to 8 digits): ",
     "puk": "PUK: ",
     "password": "Password: ",
     "code": "Code from your authenticator app: ",
+    "recovery-code": "Recovery code: ",
+    "enrolment-code": "Enrolment code: ",
     "username": "User name: ",
 }
 
@@ -34,6 +35,8 @@ class Answers:
 
     given: dict[str, int] = field(default_factory=dict)
     agree_to_last_try: bool = False
+    agreed: bool = False
+    """To whatever else is asked for consent (--yes)."""
     scripted: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,8 @@ class Answers:
         kind = question["kind"]
         if kind == "last-try" and (self.agree_to_last_try or self.scripted):
             return self._last_try_by_script()
+        if kind == "confirm" and self.agreed:
+            return bytearray(b"yes")
         if kind in self.given:
             return terminal.read_fd(self.given.pop(kind))
         if not self.somebody_is_there():
@@ -81,18 +86,26 @@ class Answers:
             case "pin":
                 terminal.note(describe(question))
             case "last-try":
-                return self._confirm(question, interrupt)
+                return self._last_try(question, interrupt)
+            case "confirm":
+                terminal.note(click.style(question["question"], bold=True))
+                return self._consent(f"{question['consequence']} [y/N] ", interrupt)
             case "choose":
                 return self._choose(question, interrupt)
             case "new-pin":
-                return self._twice(interrupt)
+                return self._twice(question, interrupt)
         label = LABELS.get(kind, f"{kind}: ")
         return terminal.ask(label, hidden=kind in HIDDEN, interrupt=interrupt)
 
-    def _confirm(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
+    def _last_try(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
+        what = "key" if question.get("key") else "card"
         terminal.note(describe(question))
-        terminal.note(click.style("This is the LAST try. If it is wrong, the card is blocked.", fg="yellow", bold=True))
-        typed = terminal.ask("Spend it? [y/N] ", hidden=False, interrupt=interrupt)
+        warning = f"This is the LAST try. If it is wrong, the {what} is blocked."
+        terminal.note(click.style(warning, fg="yellow", bold=True))
+        return self._consent("Spend it? [y/N] ", interrupt)
+
+    def _consent(self, prompt: str, interrupt: int) -> bytearray | None:
+        typed = terminal.ask(prompt, hidden=False, interrupt=interrupt)
         if typed is None:
             return None
         if bytes(typed).lower() not in (b"y", b"yes"):
@@ -109,9 +122,11 @@ class Answers:
                 return bytearray(str(options[int(typed) - 1]["id"]).encode())
         return None
 
-    def _twice(self, interrupt: int) -> bytearray | None:
+    def _twice(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
+        if question.get("purpose") == "first-pin":
+            terminal.note(f"{question['key']} has no PIN yet. With one, it signs you in and nothing else is asked.")
         while True:
-            first = terminal.ask(LABELS["new-pin"], hidden=True, interrupt=interrupt)
+            first = terminal.ask(_new_pin_label(question), hidden=True, interrupt=interrupt)
             second = terminal.ask("Once more: ", hidden=True, interrupt=interrupt) if first is not None else None
             same = first == second
             _wipe(second)
@@ -121,6 +136,11 @@ class Answers:
             if first is None or second is None:
                 return None
             terminal.note("The two are not the same. Nothing was changed; type them again.")
+
+
+def _new_pin_label(question: Mapping[str, Any]) -> str:
+    unit = "characters" if question.get("key") else "digits"
+    return f"New PIN ({question.get('min_length', 6)} to {question.get('max_length', 8)} {unit}): "
 
 
 def _wipe(typed: bytearray | None) -> None:
@@ -133,12 +153,18 @@ def describe(question: Mapping[str, Any]) -> str:
     lines = []
     if question.get("rp_name"):
         site = click.style(question["rp_name"], bold=True)
-        lines.append(f"{site} ({question['origin']}) asks you to sign in, for {question['program']}.")
+        wish = "wants to register your key" if question.get("purpose") == "register" else "asks you to sign in"
+        lines.append(f"{site} ({question['origin']}) {wish}, for {question['program']}.")
     tries = question.get("tries_left")
     left = "" if tries is None else f"  {tries} {'try' if tries == 1 else 'tries'} left"
-    whose = f"Card of {question['holder']}" if question.get("holder") else "Your card"
-    lines.append(whose + click.style(left, fg="yellow" if (tries or 9) < 3 else None))
+    lines.append(_whose(question) + click.style(left, fg="yellow" if (tries or 9) < 3 else None))
     return "\n".join(lines)
+
+
+def _whose(question: Mapping[str, Any]) -> str:
+    if question.get("key"):
+        return str(question["key"])
+    return f"Card of {question['holder']}" if question.get("holder") else "Your card"
 
 
 def follow(stream: Stream, answers: Answers, on_step: Any) -> dict[str, Any]:

@@ -15,6 +15,15 @@ SERVICE = {
 }
 
 
+COLOURS = {
+    "card-inserted": "green",
+    "card-removed": "yellow",
+    "key-added": "green",
+    "key-removed": "yellow",
+    "service-down": "red",
+}
+
+
 @click.group()
 def daemon() -> None:
     """The bridge: one background process per user. Commands start it when they need it.
@@ -121,7 +130,7 @@ def _print_log(line: str, *, as_json: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True)
 def status(as_json: bool) -> int:
-    """The bridge, pcscd, readers and cards at a glance.
+    """The bridge, pcscd, readers, cards and security keys at a glance.
 
     \b
     Examples:
@@ -158,10 +167,10 @@ def _print_line(line: dict[str, Any]) -> None:
     if line["event"] == "now":
         click.echo(_picture(line))
         return
-    colour = {"card-inserted": "green", "card-removed": "yellow", "service-down": "red"}.get(line["event"])
+    colour = COLOURS.get(line["event"])
     stamp = click.style(time.strftime("%H:%M:%S"), dim=True)
     what = click.style(f"{line['event']:16}", fg=colour)
-    click.echo(f"{stamp}  {what}{line.get('reader', '')}{line.get('reason', '')}")
+    click.echo(f"{stamp}  {what}{line.get('reader', '') or line.get('path', '')}{line.get('reason', '')}")
 
 
 def _status(*, start: bool, as_json: bool) -> int:
@@ -186,4 +195,11 @@ def _picture(data: dict[str, Any]) -> str:
         lines.append(f"reader  {reader['reader']}: {content}{used}")
     if not data["readers"]:
         lines.append(click.style("reader  none found", dim=True))
+    lines += [_key(key) for key in data.get("keys", ())]
     return "\n".join(lines)
+
+
+def _key(key: dict[str, Any]) -> str:
+    state = click.style("plugged in", fg="green") if key["usable"] else click.style("may not be opened", fg="red")
+    used = f"  used by {key['used_by']}" if key["used_by"] else ""
+    return f"key     {key['name'] or 'security key'} ({key['serial'] or key['path']}): {state}{used}"

@@ -14,10 +14,12 @@ from tokenbridge.cli.exits import exit_code
 from tokenbridge.errors import Cancelled, TokenbridgeError
 
 COMMANDS: Final = {
+    "account": ("tokenbridge.cli.account", "account"),
     "card": ("tokenbridge.cli.card", "card"),
     "completion": ("tokenbridge.cli.completion", "completion"),
     "daemon": ("tokenbridge.cli.daemon", "daemon"),
     "demo": ("tokenbridge.cli.demo", "demo"),
+    "key": ("tokenbridge.cli.key", "key"),
     "rig": ("tokenbridge.cli.rig", "rig"),
     "server": ("tokenbridge.cli.server", "server"),
     "setup": ("tokenbridge.cli.setup", "setup"),
@@ -45,12 +47,13 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="tokenbridge")
 def cli() -> None:
-    """Sign in with your smartcard, and be asked for nothing else.
+    """Sign in with your smartcard or security key, and be asked for nothing else.
 
     \b
     Examples:
-      tokenbridge sign-in https://portal.example.org   sign in; waits for a card
-      tokenbridge card info                            what is on the card
+      tokenbridge sign-in https://portal.example.org        sign in; waits for a card or key
+      tokenbridge key register https://portal.example.org   register your security key
+      tokenbridge card info                                 what is on the card
       tokenbridge watch                                what is plugged in and out
       tokenbridge demo                                 see it work, no hardware needed
     """

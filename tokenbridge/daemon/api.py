@@ -8,7 +8,6 @@ docs/bridge-api.md.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,12 +26,14 @@ from tokenbridge.card import sign_in
 from tokenbridge.card.sign_in import Terms
 from tokenbridge.daemon import views
 from tokenbridge.daemon.devices import Card
+from tokenbridge.daemon.key_api import SIGN_IN, KeyHandlers
 from tokenbridge.daemon.pin_ceremony import PinCeremony, only_card
 from tokenbridge.daemon.prompts import Emit, Pending, PinentryInteraction, StreamInteraction
+from tokenbridge.daemon.requests import body_of, one_of, program, seconds, text
 from tokenbridge.daemon.runner import Bridge, SignIn
 from tokenbridge.daemon.settings import Settings
 from tokenbridge.daemon.site import Site, Sites, origin_of
-from tokenbridge.daemon.steps import Wish
+from tokenbridge.daemon.steps import ANSWERABLE, CARD, KEY, PASSWORD, Wish
 from tokenbridge.daemon.streams import Streams
 from tokenbridge.errors import (
     AccessDenied,
@@ -45,9 +46,7 @@ from tokenbridge.errors import (
 )
 from tokenbridge.interaction import Secret
 
-MAX_BODY: Final = 16384
 MAX_SECRET: Final = 1024
-MAX_WAIT: Final = 3600.0
 
 STATUS: Final[dict[type[TokenbridgeError], int]] = {
     BadRequest: 400,
@@ -88,6 +87,7 @@ def make_app(services: Services) -> Starlette:
         Route("/v1/prompts/{question}", handlers.decline, methods=["DELETE"]),
         Route("/v1/stop", handlers.stop, methods=["POST"]),
     ]
+    routes += KeyHandlers(services.bridge, services.streams, handlers).routes()
     return Starlette(routes=routes, exception_handlers={TokenbridgeError: _refuse, Exception: _refuse})
 
 
@@ -112,6 +112,7 @@ class Handlers:
                 "uptime_seconds": round(time.monotonic() - self._services.started, 3),
                 "pcsc": picture.service,
                 "readers": views.picture(picture),
+                "keys": views.keys(picture),
             }
         )
 
@@ -133,24 +134,20 @@ class Handlers:
         async def follow(emit: Emit) -> Mapping[str, Any]:
             async with self._devices.events() as events:
                 picture = self._devices.picture
-                await emit({"event": "now", "pcsc": picture.service, "readers": views.picture(picture)})
+                now = {"pcsc": picture.service, "readers": views.picture(picture), "keys": views.keys(picture)}
+                await emit({"event": "now", **now})
                 while True:
                     await emit(views.event(await events.get()))
 
         return self._services.streams.respond(follow)
 
     async def sign_in(self, request: Request) -> Response:
-        body = await _body(request, {"url", "ca", "reader", "username", "pinentry", "wait_seconds"})
-        origin = origin_of(_text(body, "url"))
-        ca = _text(body, "ca")
-        site = Site(self._services.sites.client(Path(ca) if ca else None), origin)
-        wish = Wish(
-            origin=origin, program=_program(request), reader=_text(body, "reader"), username=_text(body, "username")
-        )
-        wait = _seconds(body, self._services.settings.prompt_seconds)
+        body = await body_of(request, SIGN_IN)
+        site = self.site(body)
+        wish, wait = self.wish(body, site.origin, program(request)), self.wait(body)
 
         async def conduct(emit: Emit) -> Mapping[str, Any]:
-            interaction = self._interaction(emit, body.get("pinentry"))
+            interaction = self.interaction(emit, body.get("pinentry"))
             verdict = await SignIn(self._services.bridge, site, interaction, wish, wait_seconds=wait).run()
             return {"outcome": dict(verdict.data)}
 
@@ -193,53 +190,40 @@ class Handlers:
         return views.card(snapshot, terms.now)
 
     async def _pin(self, request: Request, act: Callable[[PinCeremony, str], Awaitable[Mapping[str, Any]]]) -> Response:
-        body = await _body(request, {"reader", "pinentry"})
-        program = _program(request)
+        body = await body_of(request, {"reader", "pinentry"})
+        asked_by = program(request)
 
         async def conduct(emit: Emit) -> Mapping[str, Any]:
-            interaction = self._interaction(emit, body.get("pinentry"))
-            return await act(PinCeremony(self._devices, interaction, program), _text(body, "reader"))
+            interaction = self.interaction(emit, body.get("pinentry"))
+            return await act(PinCeremony(self._devices, interaction, asked_by), text(body, "reader"))
 
         return self._services.streams.respond(conduct)
 
-    def _interaction(self, emit: Emit, pinentry: Any) -> StreamInteraction:
+    def site(self, body: Mapping[str, Any]) -> Site:
+        """The site that `url` and `ca` name. Raises `BadRequest`, `SetupError`."""
+        ca = text(body, "ca")
+        return Site(self._services.sites.client(Path(ca) if ca else None), origin_of(text(body, "url")))
+
+    def wish(self, body: Mapping[str, Any], origin: str, asked_by: str) -> Wish:
+        """How the caller wants to sign in."""
+        return Wish(
+            origin=origin,
+            program=asked_by,
+            method=one_of(body, "method", (CARD, KEY, PASSWORD)),
+            reader=text(body, "reader"),
+            key=text(body, "key"),
+            username=text(body, "username"),
+            fallback=one_of(body, "fallback", ANSWERABLE[1:]),
+        )
+
+    def wait(self, body: Mapping[str, Any]) -> float:
+        """How long a device may be waited for, in seconds."""
+        return seconds(body, self._services.settings.prompt_seconds)
+
+    def interaction(self, emit: Emit, pinentry: Any) -> StreamInteraction:
         settings = self._services.settings
         stream = StreamInteraction(emit, self._services.pending, settings.prompt_seconds)
         if not isinstance(pinentry, dict):
             return stream
         where = {str(key): str(value) for key, value in pinentry.items()}
         return PinentryInteraction(stream, settings.pinentry, where)
-
-
-async def _body(request: Request, known: set[str]) -> dict[str, Any]:
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY:
-            raise BadRequest("The request is too large.")
-    try:
-        body = json.loads(raw or b"{}")
-    except (ValueError, RecursionError) as err:
-        raise BadRequest("The request is not JSON.") from err
-    if not isinstance(body, dict) or set(body) - known:
-        raise BadRequest(f"The request may have these members: {', '.join(sorted(known))}.")
-    return body
-
-
-def _text(body: Mapping[str, Any], key: str) -> str:
-    value = body.get(key) or ""
-    if not isinstance(value, str):
-        raise BadRequest(f"{key} must be text.")
-    return value
-
-
-def _seconds(body: Mapping[str, Any], default: float) -> float:
-    value = body.get("wait_seconds", default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_WAIT:
-        raise BadRequest(f"wait_seconds must be between 0 and {MAX_WAIT:.0f}.")
-    return float(value)
-
-
-def _program(request: Request) -> str:
-    """Who asks, as the kernel says (see `app.SameUserProtocol`): "name (pid)"."""
-    return f"{request.client.host} ({request.client.port})" if request.client is not None else ""

@@ -28,6 +28,7 @@ from tokenbridge.daemon.settings import Settings
 from tokenbridge.daemon.site import Sites
 from tokenbridge.errors import AlreadyRunning, SetupError
 from tokenbridge.transport.base import Trace
+from tokenbridge.transport.key_monitor import KeyMonitor
 from tokenbridge.transport.monitor import Monitor
 from tokenbridge.transport.trace import TraceFile, log_traffic
 
@@ -118,8 +119,9 @@ async def _serve(chosen: Settings, listener: socket.socket, ready_fd: int | None
         server_header=False, date_header=False, timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
     server = QuietServer(config, services, ready_fd)
-    monitor = Monitor(devices.sink)
+    monitor, key_monitor = Monitor(devices.sink), KeyMonitor(devices.sink, chosen.key_sockets)
     monitor.start()
+    key_monitor.start()
     closing = asyncio.create_task(_close_streams(services))
     try:
         _log.info("listening on %s", listener.getsockname())
@@ -128,6 +130,7 @@ async def _serve(chosen: Settings, listener: socket.socket, ready_fd: int | None
         stopping.set()
         await closing
         await asyncio.to_thread(monitor.stop)
+        await asyncio.to_thread(key_monitor.stop)
         devices.stop()
         await sites.close()
         _log.info("stopped")

@@ -78,6 +78,12 @@ class StreamInteraction:
         with await self._ask("choose", {"title": title, "options": [asdict(o) for o in options]}) as answer:
             return answer.reveal().decode("utf-8", "replace")
 
+    async def confirm(self, question: str, consequence: str) -> None:
+        """Return only if the person agrees. Raises `Cancelled`."""
+        with await self._ask("confirm", {"question": question, "consequence": consequence}) as answer:
+            if bytes(answer.reveal()).strip().lower() not in CONSENT:
+                raise Cancelled("user")
+
     async def ask_text(self, kind: str, facts: Mapping[str, Any]) -> Secret:
         """A user name, password, code, PUK or new PIN."""
         return await self._ask(kind, facts)
@@ -209,7 +215,7 @@ def describe(request: PinRequest) -> str:
 def whose(key: str, holder: str) -> str:
     """Which device it is about."""
     if key:
-        return f"Security key: {key}"
+        return key
     return f"Card of {holder}" if holder else "Your card"
 
 

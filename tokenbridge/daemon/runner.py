@@ -42,6 +42,8 @@ FRESH_SECONDS: Final = 150
 
 _log = get("sign-in")
 
+QUESTIONS: Final = {steps.PASSWORD: "password", steps.RECOVERY: "recovery-code"}
+
 WHY: Final = {
     Fitness.EXPIRED: "its certificate has expired",
     Fitness.NOT_YET_VALID: "its certificate is not valid yet",
@@ -181,7 +183,7 @@ class SignIn:
         if method == steps.PASSWORD and not username:
             with await self._interaction.ask_text("username", facts) as typed:
                 username = typed.reveal().decode("utf-8", "replace")
-        kind = "password" if method == steps.PASSWORD else "code"
+        kind = QUESTIONS.get(method, "code")
         secret = await self._interaction.ask_text(kind, {**facts, "username": username, "method": method})
         return steps.SecretTyped(username=username, secret=secret)
 

@@ -28,6 +28,8 @@ class Settings:
     """How long another program may hold the card before it is reported as busy."""
     site_seconds: float = 10.0
     remember_cards: bool = True
+    key_sockets: Path | None = None
+    """A directory in which sockets stand for security keys, for test benches without /dev/uhid."""
 
 
 def load() -> Settings:

@@ -162,35 +162,39 @@ class Site:
         `username` when the site must name the credentials of that account to the key.
         """
         named = {"username": username} if username else {}
-        answer = await self._call("POST", "/api/sign-in", {"client": "tokenbridge", **named})
+        answer = await self.call("POST", "/api/sign-in", {"client": "tokenbridge", **named})
         offer = _offer(answer)
         if offer.origin != self.origin:
             raise OriginRefused(detail=f"asked {self.origin}, it says {offer.origin[:MAX_TEXT]!r}")
         return offer
 
     async def send_card(self, transaction: str, token: Mapping[str, str]) -> Verdict:
-        return _verdict(await self._call("POST", f"/api/sign-in/{transaction}/card", {"token": dict(token)}))
+        return _verdict(await self.call("POST", f"/api/sign-in/{transaction}/card", {"token": dict(token)}))
 
     async def send_key(self, transaction: str, credential: Mapping[str, Any]) -> Verdict:
         path = f"/api/sign-in/{transaction}/key"
-        return _verdict(await self._call("POST", path, {"credential": dict(credential)}))
+        return _verdict(await self.call("POST", path, {"credential": dict(credential)}))
 
     async def send_password(self, transaction: str, username: str, password: Secret) -> Verdict:
-        body = {"username": username, "password": _text(password)}
-        return _verdict(await self._call("POST", f"/api/sign-in/{transaction}/password", body))
+        body = {"username": username, "password": text_of(password)}
+        return _verdict(await self.call("POST", f"/api/sign-in/{transaction}/password", body))
 
     async def send_code(self, transaction: str, method: str, code: Secret) -> Verdict:
-        body = {"method": method, "code": _text(code)}
-        return _verdict(await self._call("POST", f"/api/sign-in/{transaction}/code", body))
+        body = {"method": method, "code": text_of(code)}
+        return _verdict(await self.call("POST", f"/api/sign-in/{transaction}/code", body))
 
     async def cancel(self, transaction: str) -> None:
-        await self._call("DELETE", f"/api/sign-in/{transaction}", None)
+        await self.call("DELETE", f"/api/sign-in/{transaction}", None)
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    async def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, *, session: Secret | None = None
+    ) -> Any:
+        """The site's JSON answer. Raises `RemoteError` for its own errors, `RelyingPartyUnavailable`."""
+        headers = {"Authorization": f"Bearer {text_of(session)}"} if session is not None else {}
         try:
             async with (
                 asyncio.timeout(CALL_SECONDS),
-                self._client.stream(method, self.origin + path, json=body) as response,
+                self._client.stream(method, self.origin + path, json=body, headers=headers) as response,
             ):
                 content = await _read(response)
         except TimeoutError as err:
@@ -243,7 +247,8 @@ def _unavailable(origin: str, err: httpx.HTTPError | httpx.InvalidURL) -> Relyin
     return RelyingPartyUnavailable(f"{origin} does not answer.", detail=f"{type(err).__name__}: {text}")
 
 
-def _text(secret: Secret) -> str:
+def text_of(secret: Secret) -> str:
+    """A secret as JSON wants it: for the one request that carries it."""
     return secret.reveal().decode("utf-8", "replace")
 
 
@@ -253,7 +258,7 @@ def _offer(data: Any) -> Offer:
         card = accepts.get("card", {})
         issuers = tuple(b64decode(text, validate=True) for text in card.get("issuers", [])[:MAX_ISSUERS])
         return Offer(
-            transaction=_path_part(data["transaction"]),
+            transaction=path_part(data["transaction"]),
             name=str(data["rp"]["name"])[:MAX_TEXT],
             origin=str(data["rp"]["origin"]),
             nonce=str(data["nonce"]),
@@ -272,9 +277,10 @@ def _options(data: Any) -> Mapping[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _path_part(text: Any) -> str:
+def path_part(text: Any) -> str:
+    """`text` if it may stand in a path: what a site hands out leads nowhere else. Raises `ValueError`."""
     if not isinstance(text, str) or not 0 < len(text) <= MAX_TEXT or not all(c.isalnum() or c in "-_" for c in text):
-        raise ValueError("transaction")
+        raise ValueError("identifier")
     return text
 
 

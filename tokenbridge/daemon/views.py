@@ -11,7 +11,11 @@ from tokenbridge.card import certificates
 from tokenbridge.card.base import CardCertificate, CardSnapshot
 from tokenbridge.daemon.devices import Picture
 from tokenbridge.errors import TokenbridgeError
-from tokenbridge.transport.base import DeviceEvent
+from tokenbridge.fido.credentials import Stored, StoredCredential
+from tokenbridge.fido.fingerprints import Finger
+from tokenbridge.fido.info import KeyFacts
+from tokenbridge.fido.pin import Tries
+from tokenbridge.transport.base import DeviceEvent, KeyPlace
 
 
 def picture(current: Picture) -> list[dict[str, Any]]:
@@ -27,8 +31,71 @@ def picture(current: Picture) -> list[dict[str, Any]]:
     ]
 
 
+def keys(current: Picture) -> list[dict[str, Any]]:
+    """The keys that are plugged in, as the system describes them; none is opened."""
+    return [{**place(key.place), "used_by": key.claimed_by} for key in current.keys.values()]
+
+
+def place(where: KeyPlace) -> dict[str, Any]:
+    return {
+        "path": where.path,
+        "name": where.name,
+        "serial": where.serial,
+        "vendor": f"{where.vendor:04x}",
+        "product": f"{where.product:04x}",
+        "usable": where.usable,
+    }
+
+
+def key(where: KeyPlace, facts: KeyFacts, tries: Tries | None, *, used_by: str = "") -> dict[str, Any]:
+    """A key and what it says about itself; `tries` when they were asked for."""
+    left = {} if tries is None else {"tries_left": tries.left, "replug_first": tries.paused}
+    return {**place(where), "used_by": used_by, **key_facts(facts), **left}
+
+
+def key_facts(facts: KeyFacts) -> dict[str, Any]:
+    return {
+        "versions": list(facts.versions),
+        "aaguid": facts.aaguid,
+        "firmware": facts.firmware,
+        "pin": "set" if facts.has_pin else ("not set" if facts.takes_pin else "none"),
+        "min_pin_length": facts.min_pin_length,
+        "must_change_pin": facts.force_pin_change,
+        "fingerprints": "enrolled" if facts.has_built_in else ("none yet" if facts.takes_fingerprints else "no sensor"),
+        "always_verify": facts.always_uv,
+        "keeps_credentials": facts.keeps_credentials,
+        "rooms_left": facts.rooms_left,
+        "extensions": list(facts.extensions),
+        "options": facts.options,
+    }
+
+
+def unusable_key(where: KeyPlace, error: TokenbridgeError) -> dict[str, Any]:
+    return {**place(where), "error": error.as_dict()}
+
+
+def credentials(found: Stored) -> dict[str, Any]:
+    return {"credentials": [credential(item) for item in found.credentials], "rooms_left": found.rooms_left}
+
+
+def credential(item: StoredCredential) -> dict[str, Any]:
+    return {
+        "id": item.id.hex(),
+        "rp_id": item.rp_id,
+        "account": item.account,
+        "display_name": item.display_name,
+        "protection": item.protection,
+    }
+
+
+def finger(item: Finger) -> dict[str, str]:
+    return {"id": item.id.hex(), "name": item.name}
+
+
 def event(happened: DeviceEvent) -> dict[str, Any]:
     shown: dict[str, Any] = {"event": str(happened.kind)}
+    if happened.key is not None:
+        shown |= place(happened.key)
     if happened.reader:
         shown["reader"] = happened.reader
     if happened.atr:
