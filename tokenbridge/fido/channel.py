@@ -1,8 +1,8 @@
 """CTAPHID as the host speaks it, as python-fido2's port `CtapDevice`: one channel of one key.
 
 Every wait has an end: silence, an endless keepalive, the caller's deadline or cancel. Packets of other programs'
-channels come in between and are passed over. What breaks the protocol is a `LinkFailed`: the channel is given up, and the
-next one begins with INIT, which puts the key straight (CTAP 2.1 section 11.2.5).
+channels come in between and are passed over. What breaks the protocol is a `LinkFailed`: the channel is given up, and
+the next one begins with INIT, which puts the key straight (CTAP 2.1 section 11.2.5).
 """
 
 from __future__ import annotations

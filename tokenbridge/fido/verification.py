@@ -23,7 +23,9 @@ def to_register(facts: KeyFacts, need: Need) -> Verification:
 
 
 def to_manage(facts: KeyFacts) -> Verification:
-    """Management always wants a PIN or a finger, once there is one."""
+    """By PIN: not every key lets a finger stand for managing it (uvBioEnroll, uvAcfg; section 6.4)."""
+    if facts.has_pin and not facts.force_pin_change:
+        return Verification.PIN
     return _how(facts)
 
 
