@@ -7,7 +7,7 @@ the rig, no more.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -25,13 +25,27 @@ from tokenbridge.rig.vpcd import VpcdConnection
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("rig", "virtual and real cards")
     group.addoption("--rig-platform", choices=("virtual", "real"), default="virtual", help="what the tests run on")
-    group.addoption("--rig-device", default="", help="real platform: the reader's name (part of it) that may be used")
-    group.addoption("--rig-allow-wipe", action="store_true", help="allow tests that erase keys of the real card")
+    group.addoption(
+        "--rig-device",
+        default="",
+        help="real platform: what may be used: part of the reader's name, or the key's path or serial number",
+    )
+    group.addoption("--rig-allow-wipe", action="store_true", help="allow tests that erase the real card or key")
+    group.addoption("--rig-must-run", action="store_true", help="a test that would be skipped has failed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--rig-platform") == "real" and not config.getoption("--rig-device"):
         raise pytest.UsageError("--rig-platform real needs --rig-device, so that no other card is touched")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With --rig-must-run, what can't run here is a failure: a suite that skips everything would pass otherwise."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--rig-must-run"):
+        report.outcome = "failed"
+    return report
 
 
 class Slots:
