@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from tokenbridge.errors import RejectReason
@@ -30,7 +31,9 @@ UP, UV, BE, BS, AT, ED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80
 """Flags of authenticator data (section 6.1)."""
 
 _HEAD: Final = struct.Struct(">32sBI")
-_NOT_URL_SAFE: Final = str.maketrans("-_+/=", "+/   ")
+_NOT_URL_SAFE: Final = bytes.maketrans(b"-_+/=", b"+/   ")
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_PADDING: Final = (b"", b"===", b"==", b"=")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,12 @@ class Expectation:
 
     @property
     def rp_id_hash(self) -> bytes:
-        return hashlib.sha256(self.rp_id.encode()).digest()
+        return _hash_of(self.rp_id)
+
+
+@lru_cache(maxsize=16)
+def _hash_of(rp_id: str) -> bytes:
+    return hashlib.sha256(rp_id.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +99,14 @@ def from_base64url(value: object, *, most: int, what: str) -> bytes:
         malformed(f"{what} is missing, no text or too long")
     try:
         # What is not of this alphabet becomes a blank, which strict mode refuses.
-        return binascii.a2b_base64(value.translate(_NOT_URL_SAFE) + "=" * (-len(value) % 4), strict_mode=True)
+        plain = value.encode("ascii").translate(_NOT_URL_SAFE)
+        return binascii.a2b_base64(plain + _PADDING[len(value) & 3], strict_mode=True)
     except ValueError as err:
         raise refusal(RejectReason.MALFORMED, f"{what}: {err}") from err
 
 
 def to_base64url(data: bytes) -> str:
-    return binascii.b2a_base64(data, newline=False).decode("ascii").rstrip("=").translate(_URL_SAFE)
-
-
-_URL_SAFE: Final = str.maketrans("+/", "-_")
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_URL_SAFE).decode("ascii")
 
 
 def malformed(detail: str) -> NoReturn:
@@ -142,7 +148,7 @@ def _parse_client_data(unverified: bytes) -> dict[str, Any]:
     if len(unverified) > MAX_CLIENT_DATA:
         malformed(f"client data of {len(unverified)} bytes")
     try:
-        data = json.loads(unverified.decode("utf-8"), object_pairs_hook=_no_twins)
+        data = _CLIENT_DATA.decode(unverified.decode("utf-8"))
     except (ValueError, RecursionError) as err:
         raise refusal(RejectReason.MALFORMED, f"client data: {err}") from err
     if not isinstance(data, dict):
@@ -155,6 +161,10 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("two members of one name")
     return found
+
+
+# Made once: `json.loads` with a hook makes one each time.
+_CLIENT_DATA: Final = json.JSONDecoder(object_pairs_hook=_no_twins)
 
 
 def _same_text(given: object, expected: str) -> bool:

@@ -54,7 +54,7 @@ def parse_certificates(ders: Sequence[object]) -> tuple[x509.Certificate, ...]:
 
 
 def _check_form(der: bytes) -> None:
-    """What the parser overlooks: a serial number is positive (RFC 5280 section 4.1.2.2), a signature has whole bytes."""
+    """What the parser overlooks: serial numbers are positive (RFC 5280 section 4.1.2.2), signatures whole bytes."""
     signature = tlv.find(der, 0x30, 0x03)
     if not signature or signature[0] != 0:
         raise PathError("a signature that is not of whole bytes")
