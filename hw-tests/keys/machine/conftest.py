@@ -6,18 +6,18 @@ import grp
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tokenbridge.daemon import udev_setup
+
 GUEST = Path("/run/tokenbridge-vm")
 SECONDS = 60
 SYSTEMD = Path("/run/systemd/system")
 SEAT = Path("/run/systemd/seats/seat0")
-RULES = (Path("/usr/lib/udev/rules.d"), Path("/lib/udev/rules.d"), Path("/etc/udev/rules.d"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +111,13 @@ def udev(tmp_path: Path, rig_platform: str) -> Iterator[Udev]:
 
 
 @pytest.fixture
-def tokenbridge() -> Iterator[object]:
-    """Runs the command line as installed; takes our rules away at the end."""
+def install(udev: Udev) -> Iterator[Callable[..., udev_setup.Outcome]]:
+    """Puts our rules in, as `tokenbridge setup udev` does; they are gone again at the end of the test."""
 
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            ["tokenbridge", *words], capture_output=True, text=True, timeout=SECONDS, check=False, env=_environ()
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def put(group: str | None = None) -> udev_setup.Outcome:
+        done = udev_setup.install(group)
+        assert done.applied
+        return done
 
-    yield run
-    run("setup", "udev", "--uninstall")
-
-
-def _environ() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    yield put
+    udev_setup.uninstall()
