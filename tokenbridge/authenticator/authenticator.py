@@ -53,14 +53,10 @@ class Operation:
 
 
 class Authenticator:
-    """One device. Not for several threads at once; one operation at a time."""
+    """One device, from power-up on. Not for several threads at once; one operation at a time."""
 
     def __init__(self, profile: Profile, world: World) -> None:
         self.core = Core(profile, world)
-
-    def power_up(self) -> None:
-        """Plugged in anew."""
-        self.core.power_up()
 
     def start(self, request: bytes, channel: object = None) -> Operation:
         """Begin a CTAP2 request. `channel` tells platforms apart: what one left open no other can go on with."""

@@ -33,7 +33,6 @@ class Wish:
     hmac_secret: bool = False
     blob: bytes = b""
     large_blob_key: bool = False
-    u2f: bool = False
 
 
 def make(core: Core, wish: Wish) -> Steps[Credential]:
@@ -55,7 +54,6 @@ def make(core: Core, wish: Wish) -> Steps[Credential]:
         hmac_secret=wish.hmac_secret,
         blob=wish.blob,
         large_blob_key=wish.large_blob_key,
-        u2f=wish.u2f,
     )
     credential.id = core.world.random.bytes(ID_SIZE) if discoverable else _seal(core, credential, key)
     return credential
@@ -113,14 +111,13 @@ def _seal(core: Core, credential: Credential, key: NewKey) -> bytes:
         key.handle,
         int(credential.protection),
         credential.hmac_secret,
-        credential.u2f,
     ]
     return core.world.store.seal(cbor.encode(content), _CONTEXT + credential.rp_id_hash)
 
 
 def _unsealed(clear: bytes, identity: bytes, rp_id_hash: bytes) -> Credential:
     """`clear` was sealed by this device, so its form is known."""
-    algorithm, handle, protection, hmac_secret, u2f = cbor.decode(clear)
+    algorithm, handle, protection, hmac_secret = cbor.decode(clear)
     return Credential(
         id=identity,
         rp_id="",
@@ -129,5 +126,4 @@ def _unsealed(clear: bytes, identity: bytes, rp_id_hash: bytes) -> Credential:
         handle=handle,
         protection=Protection(protection),
         hmac_secret=hmac_secret,
-        u2f=u2f,
     )

@@ -97,9 +97,7 @@ def _register(core: Core, command: Command) -> Steps[bytes]:
         raise _Word(SW.WRONG_LENGTH)
     challenge, application = command.data[:DIGEST], command.data[DIGEST:]
     yield from _touched("U2F register", application)
-    credential = yield from credentials.make(
-        core, Wish(rp_id="", rp_id_hash=application, algorithm=Algorithm.ES256, u2f=True)
-    )
+    credential = yield from credentials.make(core, Wish(rp_id="", rp_id_hash=application, algorithm=Algorithm.ES256))
     public = _raw_point(credential)
     signed = RESERVED + application + challenge + credential.id + public
     signature = yield from slowly(lambda: attestation.sign(signed))

@@ -65,7 +65,7 @@ class Request:
 
 
 def get_assertion(core: Core, source: Parameters) -> Steps[Answer]:
-    request = _request(source)
+    request = _request(core, source)
     ceremony = request.ceremony
     yield from verification.probe(core, ceremony)
     if ceremony.auth.param is not None:
@@ -86,7 +86,7 @@ def get_next_assertion(core: Core, _source: Parameters) -> Steps[Answer]:
     return (yield from _answer(core, request, credential, wish, several=True))
 
 
-def _request(source: Parameters) -> Request:
+def _request(core: Core, source: Parameters) -> Request:
     digest = parameters.required(source, Member.CLIENT_DATA_HASH, bytes)
     require(len(digest) == DIGEST_SIZE, Status.INVALID_LENGTH)
     options = parameters.optional(source, Member.OPTIONS, dict) or {}
@@ -101,11 +101,18 @@ def _request(source: Parameters) -> Request:
     )
     return Request(
         ceremony=ceremony,
-        allow=parameters.credential_ids(source, Member.ALLOW_LIST) if source.get(Member.ALLOW_LIST) else None,
+        allow=_allow_list(core, source),
         extensions=parameters.optional(source, Member.EXTENSIONS, dict) or {},
         options=options,
         up_wanted=parameters.optional(options, "up", bool) is not False,
     )
+
+
+def _allow_list(core: Core, source: Parameters) -> list[bytes] | None:
+    """An empty list is none (step 7)."""
+    limit = core.profile.max_credentials_in_list
+    allowed = parameters.credential_ids(source, Member.ALLOW_LIST, limit=limit)
+    return allowed if source.get(Member.ALLOW_LIST) else None
 
 
 def _credentials(core: Core, request: Request) -> list[Credential]:

@@ -61,26 +61,28 @@ def get_info(core: Core, _source: Parameters) -> Steps[Answer]:
 def options(core: Core) -> dict[str, bool]:
     """Option ids (table of section 6.4); absent ones are not supported."""
     profile, memory = core.profile, core.memory
-    found = {"plat": False, "rk": profile.discoverable, "up": True}
-    if profile.client_pin:
-        found["clientPin"] = core.has_pin
-    if profile.fingerprints:
-        found |= {"uv": core.has_fingers, "bioEnroll": bool(memory.fingerprints), "uvBioEnroll": True}
-        if profile.preview:
-            found["userVerificationMgmtPreview"] = bool(memory.fingerprints)
-    if profile.user_verification:
-        found |= {"pinUvAuthToken": True, "makeCredUvNotRqd": profile.uv_not_required and not memory.always_uv}
-    if profile.credential_management:
-        found["credMgmt"] = True
-        if profile.preview:
-            found["credentialMgmtPreview"] = True
-    if profile.large_blobs:
-        found["largeBlobs"] = True
-    if profile.enterprise:
-        found["ep"] = memory.enterprise
-    if profile.config:
-        found |= {"authnrCfg": True, "alwaysUv": memory.always_uv, "setMinPINLength": profile.client_pin}
-    return found
+    fingers, preview = profile.fingerprints, profile.preview
+    rows = (
+        ("plat", True, False),
+        ("rk", True, profile.discoverable),
+        ("up", True, True),
+        ("clientPin", profile.client_pin, core.has_pin),
+        ("uv", fingers, core.has_fingers),
+        ("bioEnroll", fingers, core.has_fingers),
+        ("uvBioEnroll", fingers, True),
+        ("uvAcfg", fingers and profile.config, True),
+        ("userVerificationMgmtPreview", fingers and preview, core.has_fingers),
+        ("pinUvAuthToken", profile.user_verification, True),
+        ("makeCredUvNotRqd", profile.user_verification, profile.uv_not_required and not memory.always_uv),
+        ("credMgmt", profile.credential_management, True),
+        ("credentialMgmtPreview", profile.credential_management and preview, True),
+        ("largeBlobs", profile.large_blobs, True),
+        ("ep", profile.enterprise, memory.enterprise),
+        ("authnrCfg", profile.config, True),
+        ("alwaysUv", profile.config, memory.always_uv),
+        ("setMinPINLength", profile.config and profile.client_pin, True),
+    )
+    return {name: value for name, has, value in rows if has}
 
 
 def _versions(core: Core) -> list[str]:

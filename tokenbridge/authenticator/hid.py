@@ -112,12 +112,10 @@ class HidDevice:
             moments.append(min(self._busy.keepalive_at, now + step))
         return max(0.0, min(moments) - now) if moments else None
 
-    def power_up(self) -> None:
-        """Plugged in anew: no channel, no message, no request."""
+    def power_down(self) -> None:
+        """The device loses its power: whatever was asked of a person is asked no more."""
         self._abandon()
-        self._given, self._lock = 0, None
         self._end_asking()
-        self._authenticator.power_up()
 
     # --- packets --------------------------------------------------------------------------------------------
 

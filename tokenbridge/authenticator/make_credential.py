@@ -95,16 +95,17 @@ def make_credential(core: Core, source: Parameters) -> Steps[Answer]:
 def _request(core: Core, source: Parameters) -> Request:
     digest = parameters.required(source, Member.CLIENT_DATA_HASH, bytes)
     require(len(digest) == DIGEST_SIZE, Status.INVALID_LENGTH)
-    rp = parameters.required(source, Member.RP, dict)
+    rp_id = parameters.rp_entity_id(source, Member.RP)
     user = parameters.user_of(parameters.required(source, Member.USER, dict), name_limit=core.profile.max_name)
     algorithm_list = parameters.items(source, Member.PUB_KEY_CRED_PARAMS, dict)
     if algorithm_list is None:
         refuse(Status.MISSING_PARAMETER)
+    limit = core.profile.max_credentials_in_list
     auth = Auth.of(source, param=Member.PARAM, protocol=Member.PROTOCOL)
     ceremony = Ceremony(
         purpose="makeCredential",
         permission=Permission.MAKE_CREDENTIAL,
-        rp_id=parameters.rp_id_of(rp, "id"),
+        rp_id=rp_id,
         client_data_hash=digest,
         auth=auth,
         uv_wanted=False,
@@ -114,7 +115,8 @@ def _request(core: Core, source: Parameters) -> Request:
         ceremony=ceremony,
         user=user,
         algorithm_list=algorithm_list,
-        exclude=parameters.credential_ids(source, Member.EXCLUDE_LIST) or [],
+        exclude=parameters.credential_ids(source, Member.EXCLUDE_LIST, limit=core.profile.max_credentials_in_list)
+        or [],
         extensions=parameters.optional(source, Member.EXTENSIONS, dict) or {},
         options=parameters.optional(source, Member.OPTIONS, dict) or {},
         enterprise=parameters.optional(source, Member.ENTERPRISE_ATTESTATION, int),

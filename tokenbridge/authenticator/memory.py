@@ -40,7 +40,6 @@ class Credential:
     blob: bytes = b""
     large_blob_key: bool = False
     order: int = 0
-    u2f: bool = False
 
     @property
     def discoverable(self) -> bool:

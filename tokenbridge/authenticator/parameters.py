@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from tokenbridge.authenticator.status import Refusal, Status
+from tokenbridge.authenticator.status import Refusal, Status, require
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def user_of(source: Mapping[Any, Any], *, name_limit: int) -> User:
     identity = required(source, "id", bytes)
     if len(identity) > MAX_USER_ID:
         raise Refusal(Status.INVALID_LENGTH)
-    name, display = (optional(source, key, str) or "" for key in ("name", "displayName"))
+    name, display, _icon = (optional(source, key, str) or "" for key in ("name", "displayName", "icon"))
     return User(id=identity, name=cut(name, name_limit), display_name=cut(display, name_limit))
 
 
@@ -96,11 +96,23 @@ def rp_id_of(source: Mapping[Any, Any], key: int | str) -> str:
     return rp_id
 
 
-def credential_ids(source: Mapping[Any, Any], key: int) -> list[bytes] | None:
-    """The ids in a list of PublicKeyCredentialDescriptor; those of other types than "public-key" are left out."""
+def rp_entity_id(source: Mapping[Any, Any], key: int) -> str:
+    """The RP ID in a mandatory PublicKeyCredentialRpEntity; its other members have to be texts."""
+    entity = required(source, key, dict)
+    for name in ("name", "icon"):
+        optional(entity, name, str)
+    return rp_id_of(entity, "id")
+
+
+def credential_ids(source: Mapping[Any, Any], key: int, *, limit: int) -> list[bytes] | None:
+    """The ids in a list of PublicKeyCredentialDescriptor; those of other types than "public-key" are left out.
+
+    More than `limit` (maxCredentialCountInList) are refused.
+    """
     descriptors = items(source, key, dict)
     if descriptors is None:
         return None
+    require(len(descriptors) <= limit, Status.LIMIT_EXCEEDED)
     return [found for one in descriptors if (found := credential_id(one)) is not None]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,15 +36,12 @@ class _Haunting:
 
 
 class KeyService:
-    """Serves `device` at `end` until `stop`, a fault, or the host's leaving; `on_end` is called then, by the thread."""
+    """Serves `device` at `end` until `stop`, a fault, or the host's leaving."""
 
-    def __init__(
-        self, device: HidDevice, end: DeviceEnd, faults: KeyFaultPlan, on_end: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, device: HidDevice, end: DeviceEnd, faults: KeyFaultPlan) -> None:
         self._device = device
         self._end = end
         self._faults = faults
-        self._on_end = on_end
         self._stop = threading.Event()
         self._answering: dict[int, int] = {}
         self._haunting: _Haunting | None = None
@@ -86,7 +82,7 @@ class KeyService:
             _log.debug("key leaves: %r", err)
         finally:
             self._end.close()
-            self._on_end()
+            self._device.power_down()
 
     def _turn(self) -> None:
         packet = self._end.receive(self._timeout(time.monotonic()))

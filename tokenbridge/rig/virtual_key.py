@@ -38,9 +38,9 @@ from tokenbridge.rig.key_faults import KeyAction, KeyFault, KeyFaultPlan
 from tokenbridge.rig.key_person import Person, Sensor, Touch
 from tokenbridge.rig.key_pki import KeyPki
 from tokenbridge.rig.key_service import KeyService
+from tokenbridge.rig.key_socket import KeySocket
 from tokenbridge.rig.key_state import KeyState
 from tokenbridge.rig.key_store import SoftKeyStore, SystemClock, SystemRandom, ThreadJobs
-from tokenbridge.transport import packets
 from tokenbridge.transport.base import DeviceEnd
 from tokenbridge.transport.packets import PacketSocket
 from tokenbridge.wire.ctaphid import HidCommand, Message
@@ -166,7 +166,7 @@ class VirtualKey:
 
     def plug_in_process(self) -> PacketSocket:
         """Plug into this process; the host's end."""
-        host, end = packets.pair()
+        host, end = KeySocket.in_process()
         self.plug(end)
         return host
 
