@@ -1,4 +1,4 @@
-"""The relying party's verification of one assertion of a security key, beside the bare signature check of `cryptography`
+"""The relying party's verification of one assertion of a key, beside the bare signature check of `cryptography`
 and beside PyPI `webauthn`, on the same inputs in one run."""
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import itertools
 import json
 import os
 import struct
@@ -29,8 +28,8 @@ def b64u(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def client_data(kind: str, challenge: str, origin: str, **changes: Any) -> bytes:
-    data = {"type": kind, "challenge": challenge, "origin": origin, "crossOrigin": False, **changes}
+def client_data(kind: str, challenge: str, origin: str, changes: Mapping[str, Any] | None = None) -> bytes:
+    data = {"type": kind, "challenge": challenge, "origin": origin, "crossOrigin": False, **(changes or {})}
     return json.dumps(data, separators=(",", ":")).encode()
 
 
@@ -129,7 +128,6 @@ class SoftwareKey:
     credential_id: bytes = field(default_factory=lambda: os.urandom(32))
     private: Any = None
     handle: bytes = b""
-    steps: itertools.count = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
         self.private = self.private or new_private_key(self.algorithm)
@@ -145,7 +143,7 @@ class SoftwareKey:
 
     def register(self, options: Mapping[str, Any], origin: str, **bent: Any) -> dict[str, Any]:
         """A `RegistrationResponseJSON`. `bent`: rp_id, flags, client (changes to client data), cose, statement."""
-        client = client_data("webauthn.create", options["challenge"], origin, **bent.get("client", {}))
+        client = client_data("webauthn.create", options["challenge"], origin, bent.get("client"))
         attested = self.aaguid + struct.pack(">H", len(self.credential_id)) + self.credential_id
         extensions = bent.get("extensions", {})
         flags = bent.get("flags", self.flags) | AT | (ED if extensions else 0)
@@ -167,7 +165,7 @@ class SoftwareKey:
 
     def answer(self, options: Mapping[str, Any], origin: str, **bent: Any) -> dict[str, Any]:
         """An `AuthenticationResponseJSON`. `bent`: rp_id, flags, client, counter, handle, extensions."""
-        client = client_data("webauthn.get", options["challenge"], origin, **bent.get("client", {}))
+        client = client_data("webauthn.get", options["challenge"], origin, bent.get("client"))
         if self.counter:
             self.counter += 1
         extensions = bent.get("extensions", {})

@@ -24,6 +24,7 @@ from tokenbridge.server.login import (
     Expired,
     Judged,
     Judging,
+    KeyPresented,
     PasswordPresented,
     Recorded,
     Refusal,
@@ -49,7 +50,24 @@ CARD = Proof(
 )
 PWD = Proof(method=Method.PASSWORD, factors=frozenset({Factor.KNOWLEDGE}), credential="password:1", at=AT)
 OTP = Proof(method=Method.TOTP, factors=frozenset({Factor.POSSESSION}), credential="totp:1", at=AT)
-PROOFS = {Method.CARD: (CARD,), Method.PASSWORD: (PWD,), Method.TOTP: (PWD, OTP)}
+KEY = Proof(
+    method=Method.KEY,
+    factors=frozenset({Factor.POSSESSION}),
+    phishing_resistant=True,
+    user_present=True,
+    credential="key:1",
+    aaguid=bytes(16),
+    at=AT,
+)
+CODE = Proof(method=Method.RECOVERY, factors=frozenset({Factor.POSSESSION}), credential="recovery:1", at=AT)
+PROOFS = {
+    Method.CARD: (CARD,),
+    Method.KEY: (KEY,),
+    Method.PASSWORD: (PWD,),
+    Method.TOTP: (PWD, OTP),
+    Method.RECOVERY: (PWD, CODE),
+}
+THEN = (Method.KEY, Method.TOTP, Method.RECOVERY)
 DOUBT = (UndecidedReason.REVOCATION_UNREACHABLE,)
 
 
@@ -64,11 +82,17 @@ def judged(
 STATES = {
     "started": Started(),
     "started, tries spent": Started(attempts=login.MAX_ATTEMPTS),
+    "started for Alice": Started(expected=ALICE),
+    "started for nobody": Started(expected=login.NOBODY),
     "judging": Judging(),
+    "judging a key": Judging(by=Method.KEY),
+    "judging Alice's key": Judging(by=Method.KEY, account=ALICE, proofs=(PWD,), doubts=DOUBT),
+    "judging nobody's key": Judging(by=Method.KEY, account=login.NOBODY),
     "password": AwaitingPassword(account=ALICE, doubts=DOUBT),
     "password, tries spent": AwaitingPassword(account=ALICE, attempts=login.MAX_ATTEMPTS),
     "code": AwaitingCode(account=ALICE, proofs=(PWD,)),
     "code, tries spent": AwaitingCode(account=ALICE, attempts=login.MAX_ATTEMPTS),
+    "second step": AwaitingCode(account=ALICE, proofs=(PWD,), methods=THEN),
     "signed in": SignedIn(account=ALICE),
     "denied": Denied(account=ALICE),
     "dead": Dead(reason="signature-invalid"),
@@ -78,7 +102,9 @@ STATES = {
 EVENTS = {
     "card": CardPresented(),
     "password": PasswordPresented(),
+    "key": KeyPresented(),
     "code": CodePresented(),
+    "recovery code": CodePresented(by=Method.RECOVERY),
     "cancel": Cancel(),
     "time": TimeIsUp(),
     "card allows": judged(Method.CARD, Outcome.ALLOW),
@@ -87,8 +113,13 @@ EVENTS = {
     "card lacks a code": judged(Method.CARD, Outcome.CHALLENGE, (Method.TOTP,)),
     "card denied": judged(Method.CARD, Outcome.DENY),
     "card refused": Refused(by=Method.CARD, reason=RejectReason.SIGNATURE_INVALID),
+    "key allows": judged(Method.KEY, Outcome.ALLOW),
+    "key lacks a password": judged(Method.KEY, Outcome.CHALLENGE, (Method.PASSWORD,)),
+    "key refused": Refused(by=Method.KEY, reason=RejectReason.SIGNATURE_INVALID),
+    "key of Bob": judged(Method.KEY, Outcome.ALLOW, account=BOB),
     "password allows": judged(Method.PASSWORD, Outcome.ALLOW),
     "password lacks a code": judged(Method.PASSWORD, Outcome.CHALLENGE, (Method.TOTP,)),
+    "password lacks a second step": judged(Method.PASSWORD, Outcome.CHALLENGE, THEN),
     "password lacks a card": judged(Method.PASSWORD, Outcome.CHALLENGE, (Method.CARD,)),
     "password denied": judged(Method.PASSWORD, Outcome.DENY),
     "password refused": Refused(by=Method.PASSWORD, reason=RejectReason.CREDENTIALS_WRONG),
@@ -96,6 +127,8 @@ EVENTS = {
     "code allows": judged(Method.TOTP, Outcome.ALLOW),
     "code of Bob": judged(Method.TOTP, Outcome.ALLOW, account=BOB),
     "code refused": Refused(by=Method.TOTP, reason=RejectReason.CODE_WRONG),
+    "recovery code allows": judged(Method.RECOVERY, Outcome.ALLOW),
+    "recovery code refused": Refused(by=Method.RECOVERY, reason=RejectReason.CODE_WRONG),
 }
 
 FINAL = ("signed in", "denied", "dead", "expired", "cancelled")
@@ -105,13 +138,20 @@ OPEN = tuple(name for name in STATES if name not in FINAL)
 AFTER_PASSWORD = {
     "password allows": SignedIn(account=ALICE),
     "password lacks a code": AwaitingCode(account=ALICE, proofs=(PWD,)),
+    "password lacks a second step": AwaitingCode(account=ALICE, proofs=(PWD,), methods=THEN),
     "password lacks a card": Denied(account=ALICE),
     "password denied": Denied(account=ALICE),
 }
+STARTED = ("started", "started, tries spent", "started for Alice", "started for nobody")
 LEGAL = {
-    ("started", "card"): Judging(),
-    ("started, tries spent", "card"): Judging(),
+    **{(name, "card"): Judging() for name in STARTED},
+    ("started", "key"): Judging(by=Method.KEY),
+    ("started, tries spent", "key"): Judging(by=Method.KEY),
+    ("started for Alice", "key"): Judging(by=Method.KEY, account=ALICE),
+    ("started for nobody", "key"): Judging(by=Method.KEY, account=login.NOBODY),
     ("started", "password"): Started(attempts=1),
+    ("started for Alice", "password"): Started(attempts=1, expected=ALICE),
+    ("started for nobody", "password"): Started(attempts=1, expected=login.NOBODY),
     ("started, tries spent", "password"): Dead(reason="too-many-attempts"),
     ("password", "password"): AwaitingPassword(account=ALICE, doubts=DOUBT, attempts=1),
     ("password, tries spent", "password"): Dead(reason="too-many-attempts"),
@@ -123,20 +163,32 @@ LEGAL = {
     ("judging", "card lacks a code"): AwaitingCode(account=ALICE, proofs=(CARD,)),
     ("judging", "card denied"): Denied(account=ALICE),
     ("judging", "card refused"): Dead(reason="signature-invalid"),
+    ("judging a key", "key of Bob"): SignedIn(account=BOB),
+    **{(name, "key allows"): SignedIn(account=ALICE) for name in ("judging a key", "judging Alice's key")},
+    **{
+        (name, "key lacks a password"): AwaitingPassword(account=ALICE, proofs=(KEY,))
+        for name in ("judging a key", "judging Alice's key")
+    },
+    **{
+        (name, "key refused"): Dead(reason="signature-invalid")
+        for name in ("judging a key", "judging Alice's key", "judging nobody's key")
+    },
+    ("second step", "key"): Judging(by=Method.KEY, account=ALICE, proofs=(PWD,)),
+    ("second step", "code"): AwaitingCode(account=ALICE, proofs=(PWD,), methods=THEN, attempts=1),
+    ("second step", "recovery code"): AwaitingCode(account=ALICE, proofs=(PWD,), methods=THEN, attempts=1),
+    ("second step", "recovery code allows"): SignedIn(account=ALICE),
+    ("second step", "recovery code refused"): STATES["second step"],
     **{(name, "cancel"): Cancelled() for name in OPEN},
     **{(name, "time"): Expired() for name in OPEN},
     **{
         (name, event): state
-        for name in ("started", "started, tries spent", "password", "password, tries spent")
+        for name in (*STARTED, "password", "password, tries spent")
         for event, state in AFTER_PASSWORD.items()
     },
-    **{
-        (name, "password refused"): STATES[name]
-        for name in ("started", "started, tries spent", "password", "password, tries spent")
-    },
-    **{(name, "password of Bob"): SignedIn(account=BOB) for name in ("started", "started, tries spent")},
-    **{(name, "code allows"): SignedIn(account=ALICE) for name in ("code", "code, tries spent")},
-    **{(name, "code refused"): STATES[name] for name in ("code", "code, tries spent")},
+    **{(name, "password refused"): STATES[name] for name in (*STARTED, "password", "password, tries spent")},
+    **{(name, "password of Bob"): SignedIn(account=BOB) for name in STARTED},
+    **{(name, "code allows"): SignedIn(account=ALICE) for name in ("code", "code, tries spent", "second step")},
+    **{(name, "code refused"): STATES[name] for name in ("code", "code, tries spent", "second step")},
 }
 
 
@@ -168,6 +220,22 @@ def test_a_session_needs_an_allowing_verdict_and_its_record(state: str, event: s
 @pytest.mark.parametrize("name", STATES)
 def test_states_survive_being_stored(name: str):
     assert sign_ins.parse(*sign_ins.dump(STATES[name])) == STATES[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "state"),
+    [
+        ("Judging", {}, Judging()),
+        ("Started", {"attempts": 2}, Started(attempts=2)),
+        (
+            "AwaitingCode",
+            {"account": ALICE, "proofs": [], "doubts": [], "attempts": 1},
+            AwaitingCode(account=ALICE, attempts=1),
+        ),
+    ],
+)
+def test_what_an_older_version_stored_is_read(name: str, data: dict, state: login.State):
+    assert sign_ins.parse(name, data) == state
 
 
 def test_denied_for_want_of_a_card_is_told_as_denied():
