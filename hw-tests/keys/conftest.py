@@ -11,7 +11,7 @@ import queue
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -106,10 +106,14 @@ class VirtualBenchKey:
         self._watch.next(EventKind.KEY_REMOVED, self._is_ours)
         self.place = self._plug()
 
-    def _plug(self) -> KeyPlace:
+    def plug_quietly(self) -> None:
+        """In again, without waiting for what comes of it: `place` stays what it was."""
         self.virtual.plug(
             UhidDevice.open(Identity(name=NAME, uniq=self.virtual.serial, vendor=VENDOR, product=PRODUCT))
         )
+
+    def _plug(self) -> KeyPlace:
+        self.plug_quietly()
         place = self._watch.next(EventKind.KEY_ADDED, self._is_ours).key
         assert place is not None
         # udev works on it after the kernel: only then do libfido2's tools see it reliably
@@ -159,6 +163,12 @@ def open_session(key: BenchKey) -> Iterator[KeySession]:
         yield session
     finally:
         session.close()
+
+
+@pytest.fixture
+def open_key() -> Callable[[BenchKey], AbstractContextManager[KeySession]]:
+    """`with open_key(key) as session`: the bridge's own session."""
+    return open_session
 
 
 @pytest.fixture(scope="session")
