@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from urllib.parse import urlsplit
 
 import certifi
 import httpx
+from asn1crypto import pem
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from tokenbridge.errors import BadRequest, RelyingPartyUnavailable, SetupError
 from tokenbridge.rp.key_metadata import Model
@@ -75,8 +76,10 @@ def shown(office: Office) -> Loaded | None:
 
 def default_roots() -> Sequence[x509.Certificate]:
     """The FIDO Alliance's root, from the public authorities that come with the HTTP client. Raises `SetupError`."""
-    known = x509.load_pem_x509_certificates(Path(certifi.where()).read_bytes())
-    found = [cert for cert in known if cert.fingerprint(hashes.SHA256()).hex() == ROOT_SHA256]
+    known = pem.unarmor(Path(certifi.where()).read_bytes(), multiple=True)
+    found = [
+        x509.load_der_x509_certificate(der) for _, _, der in known if hashlib.sha256(der).hexdigest() == ROOT_SHA256
+    ]
     if not found:
         raise SetupError(
             "The root of the metadata service is not among the public authorities on this machine.",
