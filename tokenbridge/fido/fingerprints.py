@@ -9,13 +9,16 @@ from typing import Any, Final
 from fido2.ctap import CtapError
 from fido2.ctap2.bio import BioEnrollment, CaptureError, FPBioEnrollment
 
-from tokenbridge.errors import BadKeyData, KeyUnsupported, KeyUvFailed
+from tokenbridge.errors import BadKeyData, KeyNotTouched, KeyUnsupported, KeyUvFailed, TokenbridgeError
 from tokenbridge.fido.pin import Token
 from tokenbridge.fido.session import KeySession
 from tokenbridge.interaction import one_line
 
 MAX_FINGERS: Final = 64
 MAX_SAMPLES: Final = 100
+MAX_ABSENT: Final = 3
+"""Samples in a row for which nobody touched the sensor."""
+NO_ACTIVITY: Final = 0x0D
 MAX_TEXT: Final = 64
 
 FEEDBACK: Final = {
@@ -102,10 +105,14 @@ def _manage(session: KeySession, token: Token) -> FPBioEnrollment:
 
 
 def _samples(context: Any, tell: Tell) -> bytes:
+    absent = 0
     for _ in range(MAX_SAMPLES):
         try:
             template = context.capture()
         except CaptureError as err:
+            absent = absent + 1 if err.code == NO_ACTIVITY else 0
+            if absent >= MAX_ABSENT:
+                raise KeyNotTouched() from err
             tell(int(context.remaining or 0), FEEDBACK.get(int(err.code), "not usable"))
             continue
         tell(int(context.remaining or 0), "")
@@ -120,7 +127,7 @@ def _give_up(context: Any) -> None:
     """Leave no half-known finger behind; a key that is gone has none anyway."""
     try:
         context.cancel()
-    except (CtapError, OSError, ValueError):
+    except (CtapError, TokenbridgeError, ValueError):
         return
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fido2.ctap import CtapError
 from fido2.ctap2.base import AttestationResponse, Ctap2
 from fido2.webauthn import (
     Aaguid,
@@ -19,13 +18,14 @@ from fido2.webauthn import (
     RegistrationResponse,
 )
 
-from tokenbridge.errors import BadKeyData, CredentialExists, KeyUnsupported, TokenbridgeError
+from tokenbridge.errors import BadKeyData, CredentialExists, KeyFull, KeyUnsupported, TokenbridgeError
 from tokenbridge.fido import pin as key_pin
 from tokenbridge.fido import sign_in, u2f
 from tokenbridge.fido.info import KeyFacts, Verification
 from tokenbridge.fido.pin import Permission, Token
 from tokenbridge.fido.request import CreationRequest, Need
 from tokenbridge.fido.session import KeySession
+from tokenbridge.fido.status import by_finger
 from tokenbridge.interaction import Secret
 
 PROTECTION: Final = {
@@ -49,13 +49,25 @@ def create(session: KeySession, request: CreationRequest, how: Verification, pin
     """Make a credential; waits for a touch. Raises as `sign_in.sign` does, and `CredentialExists`, `KeyFull`."""
     if not session.facts.ctap2:
         return _by_u2f(session, request)
-    token = _token(session, request, how, pin)
+    resident = _resident(request, session.facts)
     try:
-        return _create(session, request, token, built_in=how is Verification.BUILT_IN)
+        return _create(session, request, how, pin, resident=resident)
+    except KeyFull:
+        if not resident or request.resident is Need.REQUIRED:
+            raise
+        # The token is void after its use (section 6.1.2 step 16); the PIN was right, so a second one costs no try.
+        return _create(session, request, how, pin, resident=False)
     finally:
-        if token is not None:
-            token.wipe()
         session.forget()  # it has one room less
+
+
+def _resident(request: CreationRequest, facts: KeyFacts) -> bool:
+    """Whether the key is asked to keep the credential."""
+    if request.resident is Need.REQUIRED:
+        if not facts.keeps_credentials:
+            raise KeyUnsupported("The security key can't keep the credential, and the site wants it to.")
+        return True
+    return request.resident is Need.PREFERRED and facts.keeps_credentials and facts.rooms_left != 0
 
 
 def _token(session: KeySession, request: CreationRequest, how: Verification, pin: Secret | None) -> Token | None:
@@ -69,21 +81,19 @@ def _token(session: KeySession, request: CreationRequest, how: Verification, pin
     return key_pin.token(session, pin, permission, request.rp_id)
 
 
-def _create(session: KeySession, request: CreationRequest, token: Token | None, *, built_in: bool) -> Made:
-    facts = session.facts
-    exclude = _excluded(session, request, token)
-    resident = request.resident is not Need.DISCOURAGED and facts.keeps_credentials
-    if request.resident is Need.REQUIRED and not facts.keeps_credentials:
-        raise KeyUnsupported("The security key can't keep the credential, and the site wants it to.")
-    with session.calling() as ctap:
-        try:
+def _create(
+    session: KeySession, request: CreationRequest, how: Verification, pin: Secret | None, *, resident: bool
+) -> Made:
+    token = _token(session, request, how, pin)
+    built_in = how is Verification.BUILT_IN
+    try:
+        exclude = _excluded(session, request, token)
+        with session.calling() as ctap, by_finger(built_in):
             made = _make(ctap, request, exclude, token, _options(resident=resident, built_in=built_in))
-        except CtapError as err:
-            if err.code != CtapError.ERR.KEY_STORE_FULL or request.resident is Need.REQUIRED:
-                raise
-            resident = False
-            made = _make(ctap, request, exclude, token, _options(resident=False, built_in=built_in))
-        return Made(response=_response(request, made, facts, resident=resident), discoverable=resident)
+            return Made(response=_response(request, made, session.facts, resident=resident), discoverable=resident)
+    finally:
+        if token is not None:
+            token.wipe()
 
 
 def _options(*, resident: bool, built_in: bool) -> dict[str, bool] | None:

@@ -28,6 +28,7 @@ from tokenbridge.fido.info import KeyFacts, Verification
 from tokenbridge.fido.pin import Permission, Token
 from tokenbridge.fido.request import AssertionRequest, Need
 from tokenbridge.fido.session import KeySession
+from tokenbridge.fido.status import by_finger
 from tokenbridge.interaction import Secret, one_line
 
 MAX_ACCOUNTS: Final = 64
@@ -59,8 +60,9 @@ def sign(
     token = _token(session, request.rp_id, how, pin)
     try:
         chosen = _allowed(session, request, token)
-        with session.calling() as ctap:
-            found = _assertions(ctap, request, chosen, token, built_in=how is Verification.BUILT_IN)
+        built_in = how is Verification.BUILT_IN
+        with session.calling() as ctap, by_finger(built_in):
+            found = _assertions(ctap, request, chosen, token, built_in=built_in)
         return tuple(_answer(request, item, chosen) for item in found)
     finally:
         if token is not None:

@@ -65,6 +65,22 @@ def error_of(status: int) -> TokenbridgeError:
 
 
 @contextmanager
+def by_finger(built_in: bool) -> Iterator[None]:
+    """Inside `translated`, around a request with the option "uv": a refusal then means that the finger was not known.
+
+    Keys answer one way or the other (CTAP 2.1 sections 6.1.2 and 6.2.2): denied, or that a PIN is wanted instead.
+    """
+    try:
+        yield
+    except CtapError as err:
+        if built_in and err.code == ERR.OPERATION_DENIED:
+            raise errors.KeyUvFailed(detail=str(err)) from err
+        if built_in and err.code == ERR.PUAT_REQUIRED:
+            raise errors.KeyUvBlocked(detail=str(err)) from err
+        raise
+
+
+@contextmanager
 def translated() -> Iterator[None]:
     """Around every call into python-fido2: only `TokenbridgeError` comes out."""
     try:
