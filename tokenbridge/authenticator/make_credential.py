@@ -115,8 +115,7 @@ def _request(core: Core, source: Parameters) -> Request:
         ceremony=ceremony,
         user=user,
         algorithm_list=algorithm_list,
-        exclude=parameters.credential_ids(source, Member.EXCLUDE_LIST, limit=core.profile.max_credentials_in_list)
-        or [],
+        exclude=parameters.credential_ids(source, Member.EXCLUDE_LIST, limit=limit) or [],
         extensions=parameters.optional(source, Member.EXTENSIONS, dict) or {},
         options=parameters.optional(source, Member.OPTIONS, dict) or {},
         enterprise=parameters.optional(source, Member.ENTERPRISE_ATTESTATION, int),
