@@ -201,10 +201,10 @@ def running(data: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[Server]:
+def serving(data: Path, *, port: int = 0) -> Iterator[Server]:
     """The same server over the same TLS, in a thread: it starts in no time, and can't be killed."""
     ready: queue.Queue[str] = queue.Queue()
-    server, listener = assemble(dataclasses.replace(settings.load(data), port=0), ready.put)
+    server, listener = assemble(dataclasses.replace(settings.load(data), port=port), ready.put)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -35,6 +35,7 @@ class KeyBench:
     bench: Bench
     server: Server
     maker: Maker
+    origin: str = ORIGIN
 
     def load(self, *models: Model, next_update: dt.date | None = None, number: int = 1) -> None:
         """Put metadata in force, as `server metadata load` does once a blob's signature is checked."""
@@ -73,7 +74,7 @@ class KeyBench:
         key = key or self.key()
         begun = self.begin_by_code(name)
         assert begun.status_code == 201, begun.text
-        done = self.finish(begun.json(), key.register(begun.json()["options"], ORIGIN, **bent))
+        done = self.finish(begun.json(), key.register(begun.json()["options"], self.origin, **bent))
         assert done.status_code == 201, done.text
         return key
 
@@ -88,7 +89,7 @@ class KeyBench:
 
     def sign_in(self, key: SoftwareKey, username: str | None = None, **bent: Any) -> httpx.Response:
         ticket = self.start(username)
-        return self.present(ticket, key.answer(key_options(ticket), ORIGIN, **bent))
+        return self.present(ticket, key.answer(key_options(ticket), self.origin, **bent))
 
     def session(self, key: SoftwareKey) -> str:
         answer = self.sign_in(key)
