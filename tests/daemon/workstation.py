@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.card.conftest import Bench, DirectLink
@@ -18,10 +20,12 @@ from tokenbridge.daemon.site import Offer, Verdict
 from tokenbridge.daemon.steps import Wish
 from tokenbridge.errors import RemoteError
 from tokenbridge.interaction import Secret
+from tokenbridge.rig.key_socket import KeySocket
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.virtual_card import VirtualCard
+from tokenbridge.rig.virtual_key import VirtualKey
 from tokenbridge.rp.webeid import Token, verify_signature
-from tokenbridge.transport.base import DeviceEvent, EventKind
+from tokenbridge.transport.base import DeviceEvent, EventKind, KeyPlace
 from tokenbridge.transport.trace import log_traffic
 
 from .conftest import ALLOW, OFFER, ORIGIN, READER, WISH
@@ -65,6 +69,20 @@ class Workstation:
         for link in self.links:
             link.gone = link.gone or link.reader == reader
         self.happens(EventKind.CARD_REMOVED, reader)
+
+    def plug(self, key: VirtualKey, path: Path) -> str:
+        """Plug a virtual key in at a socket; its path names it from now on."""
+        key.plug(KeySocket(path))
+        self.happens_to_key(EventKind.KEY_ADDED, path)
+        return str(path)
+
+    def unplug(self, key: VirtualKey, path: Path) -> None:
+        key.unplug()
+        self.happens_to_key(EventKind.KEY_REMOVED, path)
+
+    def happens_to_key(self, kind: EventKind, path: Path, *, usable: bool = True) -> None:
+        place = KeyPlace(path=str(path), name=path.stem, serial=path.stem.upper(), usable=usable)
+        self.devices.sink(DeviceEvent(kind=kind, at=time.monotonic(), key=place))
 
     def sent(self) -> list[bytes]:
         return [apdu for link in self.links for apdu in link.sent]
@@ -145,10 +163,13 @@ class LocalSite:
     lifetimes: list[int] = field(default_factory=list)
     issuers: tuple[bytes, ...] = ()
     algorithms: tuple[str, ...] = OFFER.algorithms
+    key_options: Mapping[str, Any] | None = None
+    on_key: list[Verdict | Exception] = field(default_factory=list)
     on_open: Callable[[], Awaitable[None]] | None = None
     opened: int = 0
     cancelled: list[str] = field(default_factory=list)
     tokens: list[Mapping[str, str]] = field(default_factory=list)
+    credentials: list[Mapping[str, Any]] = field(default_factory=list)
     proofs: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     async def open(self, username: str = "") -> Offer:
@@ -163,6 +184,7 @@ class LocalSite:
             expires_at=expires,
             issuers=self.issuers,
             algorithms=self.algorithms,
+            key_options=self.key_options,
         )
 
     async def send_card(self, transaction: str, token: Mapping[str, str]) -> Verdict:
@@ -170,6 +192,14 @@ class LocalSite:
         verify_signature(Token.parse(token), expected_origin=self.origin, expected_nonce=OFFER.nonce)
         self.tokens.append(token)
         return self.on_card
+
+    async def send_key(self, transaction: str, credential: Mapping[str, Any]) -> Verdict:
+        assert transaction not in self.cancelled
+        self.credentials.append(credential)
+        answer = self.on_key.pop(0) if self.on_key else ALLOW
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def send_password(self, transaction: str, username: str, password: Secret) -> Verdict:
         return self._proof(username, password, self.on_password)

@@ -123,10 +123,11 @@ class KeyManagement:
 
     async def configure(self, *, always_verify: bool | None, min_pin_length: int | None, force_new_pin: bool) -> Result:
         def work(session: KeySession, token: Token | None) -> None:
-            if min_pin_length is not None or force_new_pin:
-                key_settings.set_min_pin_length(session, token, min_pin_length, force=force_new_pin)
             if always_verify is not None:
                 key_settings.set_always_verify(session, token, on=always_verify)
+            # Last: when it makes the PIN too short, the token is void (section 6.11.4).
+            if min_pin_length is not None or force_new_pin:
+                key_settings.set_min_pin_length(session, token, min_pin_length, force=force_new_pin)
 
         async with self._one() as key:
             facts = await self._dialogue.facts(key)
@@ -152,13 +153,14 @@ class KeyManagement:
 
     async def _replugged(self, key: Key) -> Key:
         """The same key, plugged in again. Raises `DeviceError` if it is another one."""
+        others = [other for other in self._dialogue.present() if other is not key]
         await self._interaction.progress("replug-key", key=name_of(key))
         try:
             async with asyncio.timeout(REPLUG_SECONDS):
                 await self._dialogue.removed(key)
         except TimeoutError:
             raise DeviceError("The security key was not taken out in time. Nothing was erased.") from None
-        again = await self._dialogue.plugged_in(REPLUG_SECONDS, self._dialogue.present())
+        again = await self._dialogue.plugged_in(REPLUG_SECONDS, [key, *others])
         if _identity(again) != _identity(key):
             raise DeviceError("That is another security key. Nothing was erased.", next_step="Start again.")
         return again
