@@ -16,6 +16,7 @@ from pytest_mock import MockerFixture
 from tests.card.conftest import Bench
 from tokenbridge.daemon import devices
 from tokenbridge.daemon.api import MAX_SECRET, STATUS, Services, make_app
+from tokenbridge.daemon.requests import MAX_BODY
 from tokenbridge.daemon.settings import Settings
 from tokenbridge.daemon.streams import MAX_AHEAD, Streams
 from tokenbridge.errors import TokenbridgeError, tree
