@@ -23,6 +23,8 @@ COLOURS: Final = {
     "denied": "red",
     "too-many-attempts": "red",
     "rate-limited": "red",
+    "key-copied": "red",
+    "key-refused": "red",
 }
 TOLD: Final = ("detail", "name", "subject", "label", "client")
 """Members of an entry's detail that are shown when there is no sentence."""

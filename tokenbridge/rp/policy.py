@@ -159,7 +159,9 @@ def _allow(rule: Rule, assurance: Assurance, context: Context, doubts: tuple[Rea
     ]
     if FALLBACK_METHODS.intersection(assurance.methods):
         return Decision(outcome=Outcome.ALLOW, reasons=(*reasons, *doubts), sentence=f"{text}.", rule=rule.name)
-    suppressed = tuple(method for method in Method if method in FALLBACK_METHODS & (context.enrolled or frozenset()))
+    # Nobody would have been asked for a recovery code: it is for those who have lost the rest.
+    asked = (FALLBACK_METHODS - {Method.RECOVERY}) & (context.enrolled or frozenset())
+    suppressed = tuple(method for method in Method if method in asked)
     if suppressed:
         needless = f"Not asked, because what was proved is enough: {listing(suppressed, 'and')}."
         reasons.append(Reason(code=ReasonCode.SUPPRESSED, text=needless))

@@ -63,11 +63,6 @@ _WORDS: Final[Mapping[RejectReason, tuple[str, str]]] = {
     ),
 }
 
-STEPS: Final[Mapping[RejectReason, str]] = {
-    reason: step for reason, (_, step) in _WORDS.items() if reason is not RejectReason.MALFORMED
-}
-"""What to do next, by reason; for those who make the error from its reason later on."""
-
 
 def refusal(reason: RejectReason, detail: str = "") -> Rejected:
     """The error for `reason`, with its sentence and next step; `detail` is for the log only."""

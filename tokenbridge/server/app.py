@@ -81,7 +81,14 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     if at is not None:
         app.state.keys = KeyDesk(
             KeyEnrolment(
-                database=database, keys=book, models=models, rule=rule, clock=clock, origin=settings.site, at=at
+                database=database,
+                keys=book,
+                models=models,
+                rule=rule,
+                ledger=ledger,
+                clock=clock,
+                origin=settings.site,
+                at=at,
             )
         )
     app.include_router(api.router)

@@ -22,7 +22,7 @@ from tokenbridge.server import codes, keys
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_sign_in import KeySite
 from tokenbridge.server.keys import KeyBook
-from tokenbridge.server.ledger import MAX_TOKEN, Clock
+from tokenbridge.server.ledger import MAX_TOKEN, Clock, Ledger
 from tokenbridge.server.step_up import StepUpRule
 from tokenbridge.server.store import accounts, audit, enrolment, recovery, security_keys, sessions, throttle
 from tokenbridge.server.store.database import Database
@@ -63,6 +63,7 @@ class KeyEnrolment:
     keys: KeyBook
     models: KeyModelBook
     rule: StepUpRule
+    ledger: Ledger
     clock: Clock
     origin: str
     at: KeySite
@@ -92,9 +93,10 @@ class KeyEnrolment:
             if allowed and account is not None:
                 detail = {"detail": "wrong, used or too old"}
                 self._record(tx, "enrolment-code-refused", account.username, request, detail)
-        if not allowed:
-            raise TooMany
-        raise refusal(RejectReason.ENROLMENT_CODE_WRONG)
+        if allowed:
+            raise refusal(RejectReason.ENROLMENT_CODE_WRONG)
+        self._report_limit(account, request)
+        raise TooMany
 
     def complete(self, token: str, raw: Mapping[str, Any], name: str | None, request: str) -> Enrolled:
         """Raises `Rejected`; the registration is over then, and an enrolment code may be used again."""
@@ -186,6 +188,14 @@ class KeyEnrolment:
             account = accounts.by_id(tx, running.account_id)
             detail = {"detail": f"{err.reason}: {err.detail}"[:MAX_DETAIL]}
             self._record(tx, "key-refused", account.username if account is not None else "", request, detail)
+
+    def _report_limit(self, account: Account | None, request: str) -> None:
+        limit = throttle.ENROLMENTS
+        # A name of nobody is not written down: people type codes into the wrong field.
+        known = account.username if account is not None else ""
+        detail = {"detail": f"{limit.kind}: more than {limit.most} attempts in {limit.minutes} min"}
+        event = audit.Event(event="rate-limited", account=known, request=request, detail=detail)
+        self.ledger.report(f"{limit.kind}:{known}", event)
 
     def _record(self, tx: Session, event: str, account: str, request: str, detail: dict[str, Any]) -> None:
         entry = audit.append(

@@ -102,18 +102,21 @@ class KeySignIn:
         pending, judging = begun.pending, begun.state
         if not isinstance(judging, login.Judging):
             raise NotAllowedNow
+        key: Owned | None = None
         try:
-            found = self._verify(raw, pending, judging)
+            assertion = Assertion.parse(raw)
+            key = self._find(assertion, judging)
+            found = self._verify(assertion, key, pending)
         except Rejected as err:
-            self._refuse(token, request, err)
+            self._refuse(token, request, err, key)
         return self.ledger.advance(token, request, lambda moment: self._judged(moment, found, judging))
 
     def _options(self, challenge: bytes, credentials: tuple[Credential, ...]) -> dict[str, Any]:
         at = self.at
         return request_options(at.site, challenge, credentials, self.models.policy, seconds=at.seconds)
 
-    def _verify(self, raw: Mapping[str, Any], pending: Pending, judging: login.Judging) -> _Found:
-        assertion = Assertion.parse(raw)
+    def _find(self, assertion: Assertion, judging: login.Judging) -> Owned:
+        """The key that is said to have signed, if it may sign here."""
         with self.database.read() as tx:
             key = security_keys.find(tx, assertion.unverified_credential_id)
         if key is None or judging.account not in (None, key.account_id):
@@ -123,7 +126,10 @@ class KeySignIn:
         handle = assertion.unverified_user_handle
         # Section 7.2 step 6: when no credential was named, the key has to say whose it is.
         if handle != key.handle and not (handle is None and judging.account is not None):
-            raise refusal(RejectReason.USER_HANDLE_MISMATCH)
+            raise refusal(RejectReason.USER_HANDLE_MISMATCH, f"key {key.id}")
+        return key
+
+    def _verify(self, assertion: Assertion, key: Owned, pending: Pending) -> _Found:
         signed = verify_assertion(assertion, key.registered, self._expectation(pending))
         return _Found(key=key, signed=signed, standing=self.models.current().judge(key.make, self.clock()))
 
@@ -174,9 +180,16 @@ class KeySignIn:
         )
         moment.entries.append(audit.append(moment.tx, moment.now, event, self.keys.ring()))
 
-    def _refuse(self, token: str, request: str, err: Rejected) -> NoReturn:
+    def _refuse(self, token: str, request: str, err: Rejected, key: Owned | None) -> NoReturn:
         """Record bad evidence; what the machine says to it is raised."""
-        event = login.Refused(by=Method.KEY, reason=err.reason, message=err.message, detail=err.detail[:MAX_DETAIL])
+        event = login.Refused(
+            by=Method.KEY,
+            reason=err.reason,
+            message=err.message,
+            next_step=err.hint,
+            detail=err.detail[:MAX_DETAIL],
+            account=key.account_id if key is not None else None,
+        )
         self.ledger.advance(token, request, event)
         raise err
 

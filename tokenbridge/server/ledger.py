@@ -14,7 +14,6 @@ from tokenbridge import log
 from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, Retry, TokenbridgeError, TooMany
 from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
-from tokenbridge.rp.refusals import STEPS
 from tokenbridge.server import keys, login
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.people import Person, person
@@ -33,7 +32,6 @@ _MESSAGES: Final = {
     RejectReason.SUBJECT_UNKNOWN: "The card is good, but it belongs to no account here.",
 }
 _STEPS: Final = {
-    **STEPS,
     RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
     RejectReason.CODE_WRONG: "Wait for the next code of your app and type that.",
     RejectReason.SUBJECT_UNKNOWN: "Ask your IT service desk to enrol the card.",
@@ -225,12 +223,13 @@ def _error(refuse: login.Refuse) -> TokenbridgeError:
         case login.Refusal.NOT_NOW:
             return NotAllowedNow("This sign-in does not take that now: it has ended or awaits something else.")
         case login.Refusal.EVIDENCE:
-            return _evidence_error(refuse.reason or RejectReason.MALFORMED, refuse.message)
+            return _evidence_error(refuse)
 
 
-def _evidence_error(reason: RejectReason, message: str) -> Rejected:
-    error = Rejected(reason, message or _MESSAGES.get(reason))
+def _evidence_error(refuse: login.Refuse) -> Rejected:
+    reason = refuse.reason or RejectReason.MALFORMED
+    error = Rejected(reason, refuse.message or _MESSAGES.get(reason))
     if reason in (RejectReason.CREDENTIALS_WRONG, RejectReason.CODE_WRONG):
         error.retry = Retry.AGAIN  # may be typed again in the same sign-in; other bad evidence ends it
-    error.hint = _STEPS.get(reason, error.hint)
+    error.hint = refuse.next_step or _STEPS.get(reason, error.hint)
     return error

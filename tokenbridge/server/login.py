@@ -155,6 +155,7 @@ class Refused:
     by: Method
     reason: RejectReason
     message: str = ""
+    next_step: str = ""
     detail: str = ""
     account: int | None = None
 
@@ -231,6 +232,7 @@ class Refuse:
     why: Refusal
     reason: RejectReason | None = None
     message: str = ""
+    next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,7 +352,7 @@ def _told(what: Recorded, event: Judged) -> tuple[Record, Answer]:
 
 def _refused(state: State, event: Refused) -> Step:
     record = Record(what=Recorded.REFUSED, account=event.account, detail=f"{event.by}: {event.detail or event.reason}")
-    refuse = Refuse(why=Refusal.EVIDENCE, reason=event.reason, message=event.message)
+    refuse = Refuse(why=Refusal.EVIDENCE, reason=event.reason, message=event.message, next_step=event.next_step)
     if isinstance(state, Judging):
         return _to(Dead(reason=event.reason), record, refuse)
     return _to(state, record, refuse)

@@ -73,13 +73,11 @@ class SignInDesk:
         done, doubtful = await asyncio.to_thread(cards.complete, attempt, fetched)
         if doubtful:
             revocation.forget(attempt.presented.sources)
-        return done
+        return await asyncio.to_thread(self._with_options, done)
 
     async def key(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
         """Present a key's assertion. The challenge is spent first, then the assertion is judged."""
-        if self._parts.security_keys is None:
-            raise NotAllowedNow("This server takes no security keys.", next_step="Use another way to sign in.")
-        return await asyncio.to_thread(self._parts.security_keys.present, token, raw, request)
+        return await asyncio.to_thread(self._key, token, raw, request)
 
     async def password(self, token: str, username: str, password: str, request: str) -> Done:
         """Present a password. Unknown names, disabled accounts and wrong passwords look and cost the same."""
@@ -101,10 +99,27 @@ class SignInDesk:
     async def cancel(self, token: str, request: str) -> None:
         await asyncio.to_thread(self._parts.ledger.advance, token, request, login.Cancel())
 
+    def _after(self, client: str) -> tuple[Method, ...]:
+        """What may follow a password of somebody who has it all."""
+        rules = self._parts.passwords.policy.rules
+        rule = next((rule for rule in rules if not rule.clients or client in rule.clients), None)
+        ways = rule.fallback if rule is not None else ()
+        return tuple(method for method in ways if method is not Method.KEY or self._parts.security_keys is not None)
+
     def _after_password(self, attempt: PasswordAttempt, good: bool) -> Done:
-        done = self._parts.passwords.complete(attempt, good=good)
+        return self._with_options(self._parts.passwords.complete(attempt, good=good))
+
+    def _key(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
         keys = self._parts.security_keys
-        return replace(done, key_options=keys.options_after(done)) if keys is not None else done
+        if keys is None:
+            raise NotAllowedNow("This server takes no security keys.", next_step="Use another way to sign in.")
+        return self._with_options(keys.present(token, raw, request))
+
+    def _with_options(self, done: Done) -> Done:
+        """With what a key is asked for, where a key is one of the ways on."""
+        keys = self._parts.security_keys
+        options = keys.options_after(done) if keys is not None else None
+        return done if options is None else replace(done, key_options=options)
 
     def _start(self, client: str, username: str | None) -> Ticket:
         parts = self._parts
@@ -124,5 +139,5 @@ class SignInDesk:
             algorithms=tuple(Algorithm),
             issuers=parts.trust.current().store.issuer_names,
             key_options=keys.options(challenge, offer.credentials) if keys is not None else None,
-            after_password=parts.passwords.policy.rules[0].fallback,
+            after_password=self._after(client),
         )
