@@ -96,7 +96,7 @@ def test_an_unknown_control_byte(bench: Bench) -> None:
     assert send(bench, authenticate(registered(bench).key_handle, 9)).sw == SW.INCORRECT_P1P2
 
 
-@pytest.mark.parametrize("raw", ["00030000", "00030000 00", "00030000 000000"])
+@pytest.mark.parametrize("raw", ["00030000", "00030000 00", "00030000 000000", "00030000 000000 0000"])
 def test_version(bench: Bench, raw: str) -> None:
     assert send(bench, bytes.fromhex(raw)).data == b"U2F_V2"
 

@@ -67,7 +67,7 @@ def ctap1(core: Core, request: bytes) -> Steps[bytes]:
 
 def _command(core: Core, request: bytes) -> Steps[bytes]:
     try:
-        command = Command.parse(request)
+        command = Command.parse(_without_empty_lc(request))
     except ApduError as err:
         raise _Word(SW.WRONG_LENGTH) from err
     if command.cla != 0:
@@ -82,6 +82,12 @@ def _command(core: Core, request: bytes) -> Steps[bytes]:
             return _version(command)
         case _:
             raise _Word(SW.INS_UNSUPPORTED)
+
+
+def _without_empty_lc(request: bytes) -> bytes:
+    """Hosts send an extended Lc of zero where there is no data, which ISO/IEC 7816-4 does not have, before the Le."""
+    empty = len(request) == 9 and request[4:7] == b"\0\0\0"
+    return request[:4] + b"\0" + request[7:] if empty else request
 
 
 def _version(command: Command) -> bytes:
