@@ -21,7 +21,9 @@ BAR = "▌"
 @click.option("--stop", type=click.Path(path_type=Path), metavar="DIR", help="End a demo that was kept in DIR.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each scene.")
 def demo(keep: bool, stop: Path | None, as_json: bool) -> None:
-    """Play the main job on the real PC/SC daemon with a virtual card. Needs no hardware, changes nothing outside.
+    """Play the main job with a virtual card on the real PC/SC daemon and a virtual security key.
+
+    Needs no hardware, changes nothing outside. Where the kernel has no uhid the key is plugged in by a socket.
 
     \b
     Examples:
@@ -38,7 +40,7 @@ def demo(keep: bool, stop: Path | None, as_json: bool) -> None:
     started = time.monotonic()
     if not as_json:
         click.secho("tokenbridge demo", bold=True)
-        click.secho("Setting up: PC/SC daemon, virtual card, relying party ...", dim=True)
+        click.secho("Setting up: PC/SC daemon, virtual card, virtual key, relying party ...", dim=True)
     with scenery.Stage(keep=keep) as stage:
         number = 0
         for item in story.play(stage):
@@ -76,7 +78,7 @@ def _data(scene: Scene) -> dict[str, object]:
 
 
 def _how_to_go_on(stage: Stage) -> None:
-    from tokenbridge.rig.demo.stage import PIN, USER
+    from tokenbridge.rig.demo.stage import KEY_PIN, PIN, USER
     from tokenbridge.rig.workplace import PASSWORD
 
     place = stage.workplace
@@ -86,11 +88,13 @@ def _how_to_go_on(stage: Stage) -> None:
         "TOKENBRIDGE_RUNTIME_DIR",
         "TOKENBRIDGE_STATE_DIR",
         "TOKENBRIDGE_SERVER_DATA",
+        "TOKENBRIDGE_KEY_SOCKETS",
     )
     click.secho("\nEverything goes on running. To go on by hand:", bold=True)
     for name in names:
         click.echo(f"  export {name}={place.environ[name]}")
     click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file}      # PIN {PIN}")
     click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file} --user {USER}   # password: {PASSWORD}")
-    click.echo("  tokenbridge watch    tokenbridge card info    tokenbridge server audit")
+    click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file} --key any   # PIN {KEY_PIN}")
+    click.echo("  tokenbridge watch    tokenbridge card info    tokenbridge key info    tokenbridge server audit")
     click.echo(f"  tokenbridge demo --stop {stage.directory}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tokenbridge.errors import SetupError
 from tokenbridge.rig.machine_pcscd import Pcscd
 
 COMMAND_SECONDS: Final = 120
+LOG_LINES: Final = 8
 RP_NAME: Final = "Test Hospital"
 PASSWORD: Final = "correct horse battery staple"  # noqa: S105  of accounts that live as long as a demo or a test
 
@@ -44,6 +46,7 @@ class Workplace:
             "TOKENBRIDGE_RUNTIME_DIR": str(directory / "run"),
             "TOKENBRIDGE_STATE_DIR": str(directory / "state"),
             "TOKENBRIDGE_SERVER_DATA": str(directory / "server"),
+            "TOKENBRIDGE_KEY_SOCKETS": str(directory / "keys"),
         }
         self._server: subprocess.Popen[str] | None = None
 
@@ -51,6 +54,11 @@ class Workplace:
     def ca_file(self) -> Path:
         """What clients trust the server by."""
         return self.directory / "server" / "tls" / "ca.pem"
+
+    @property
+    def key_sockets(self) -> Path:
+        """Where keys are plugged in that the kernel does not know."""
+        return self.directory / "keys"
 
     @property
     def socket(self) -> Path:
@@ -73,6 +81,11 @@ class Workplace:
             "--crl", str(directory / "issuing.crl"), "--crl", str(directory / "root.crl"), *options,
         )  # fmt: skip
 
+    def trust_keys(self, root: Path, *aaguids: str) -> None:
+        """Trust the makers' root for security keys, and vouch for these models; before the server starts."""
+        self.environ["TOKENBRIDGE_SERVER_KEY_ROOTS"] = str(root)
+        self.environ["TOKENBRIDGE_SERVER_KEY_ALLOWED"] = os.pathsep.join(aaguids)
+
     def add_user(self, name: str, display_name: str, *options: str) -> str:
         """An account with `PASSWORD` and an authenticator app; returns the app's secret."""
         self.must(
@@ -90,7 +103,8 @@ class Workplace:
                 start_new_session=True,
             )  # fmt: skip
         if self._server.stdout is None or "ready" not in self._server.stdout.readline():
-            raise SetupError("The server did not start.", next_step=f"See {self.directory / 'server.log'}.")
+            last = (self.directory / "server.log").read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+            raise SetupError("The server did not start.", next_step="\n".join(last) or None)
 
     def stop_server(self, *, kill: bool = False) -> None:
         server, self._server = self._server, None
@@ -110,7 +124,12 @@ class Workplace:
         self.stop_server()
 
     def sign_in(self, *options: str, secrets: Mapping[str, str]) -> Ran:
-        return self.run("sign-in", self.origin, *options, "--ca", str(self.ca_file), secrets=secrets, hide=("--ca",))
+        return self.at_site("sign-in", options=options, secrets=secrets)
+
+    def at_site(self, *command: str, options: Sequence[str] = (), secrets: Mapping[str, str] | None = None) -> Ran:
+        """Run `tokenbridge COMMAND URL OPTIONS` against this workplace's relying party."""
+        arguments = (*command, self.origin, *options)
+        return self.run(*arguments, "--ca", str(self.ca_file), secrets=secrets, hide=("--ca",))
 
     def run(self, *arguments: str, secrets: Mapping[str, str] | None = None, hide: Sequence[str] = ()) -> Ran:
         """Run `tokenbridge ARGUMENTS`; `secrets` maps options such as --pin-fd to what is written to the descriptor.
@@ -138,7 +157,7 @@ class Workplace:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        typed = " ".join(("tokenbridge", *_shown(arguments, hide)))
+        typed = shlex.join(("tokenbridge", *_shown(arguments, hide)))
         return Ran(typed=typed, output=done.stdout.rstrip("\n"), code=done.returncode)
 
     def must(self, *arguments: str, secrets: Mapping[str, str] | None = None) -> Ran:

@@ -1,4 +1,4 @@
-"""The demo's stage: a PC/SC daemon, a card, a relying party and a bridge of its own, in a directory of its own."""
+"""The demo's stage: a PC/SC daemon, a card, a security key, a relying party and a bridge, in a directory of its own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
+from tokenbridge.authenticator.profile import Profile
 from tokenbridge.errors import SetupError
 from tokenbridge.rig.bench import Bench
 from tokenbridge.rig.card_state import DEFAULT_PIN, DEFAULT_PUK, CardProfile
+from tokenbridge.rig.key_bench import KeyBench, place_for
+from tokenbridge.rig.key_person import Touch
+from tokenbridge.rig.key_serve import UHID_PLACE
 from tokenbridge.rig.machine_pcscd import Pcscd, start_any
 from tokenbridge.rig.provision import Staff
 from tokenbridge.rig.virtual_card import VirtualCard
+from tokenbridge.rig.virtual_key import AAGUID
 from tokenbridge.rig.vpcd import VpcdConnection
 from tokenbridge.rig.workplace import Workplace
 
@@ -26,6 +32,8 @@ NAME: Final = "Ada Lovelace"
 UID: Final = "000123456789"
 PIN: Final = "123456"
 WRONG_PIN: Final = "654321"
+KEY: Final = "blue"
+KEY_PIN: Final = "4711"
 KEPT: Final = "kept.json"
 
 
@@ -65,19 +73,32 @@ class Stage:
         bench = Bench(self.directory / "rig")
         entry = bench.new(USER, Staff(uid=UID, holder=NAME), CardProfile(), (DEFAULT_PIN, DEFAULT_PUK))
         self.slot = VpcdConnection(VirtualCard.load(entry.path), self.pcscd.ports[0])
+        self.key_bench = KeyBench(self.directory / "rig")
+        self.key = self.key_bench.new(KEY, Profile(aaguid=AAGUID))
+        self.key_place = place_for(self.key, self.workplace.key_sockets)
         self._started = True
         self.workplace.init_server()
         self.workplace.trust("demo-authority", bench.pki_directory)
+        self.workplace.trust_keys(self.key_bench.pki_directory / "key-root.pem", str(UUID(self.key.aaguid)))
         self.totp_secret = self.workplace.add_user(USER, NAME)
         self.workplace.start_server()
 
     def _take_down(self) -> None:
         if self._started:
             self.slot.stop()
+            self.key_bench.remove(KEY)
             self.workplace.stop()
         if hasattr(self, "pcscd"):
             self.pcscd.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def plug_key_in(self) -> None:
+        """The key, and a person who touches it when it blinks."""
+        self.key_bench.insert(KEY, self.key_place, {"mode": Touch.ALWAYS})
+
+    @property
+    def kernel_knows_key(self) -> bool:
+        return self.key_place == UHID_PLACE
 
     def _leave(self) -> None:
         """Hand the card over to a process of its own and write down what runs."""
@@ -98,7 +119,8 @@ def stop_kept(directory: Path) -> None:
         "TOKENBRIDGE_RUNTIME_DIR": str(directory / "run"),
         "TOKENBRIDGE_STATE_DIR": str(directory / "state"),
     }
-    for arguments in (("rig", "card", "remove", USER, "--home", str(directory / "rig")), ("daemon", "stop")):
+    home = ("--home", str(directory / "rig"))
+    for arguments in (("rig", "card", "remove", USER, *home), ("rig", "key", "remove", KEY, *home), ("daemon", "stop")):
         subprocess.run([sys.executable, "-m", "tokenbridge", *arguments], env=environ, check=False, capture_output=True)
     for pid in pids:
         if str(directory) in _environment(pid):

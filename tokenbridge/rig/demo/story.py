@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pyotp
 
 from tokenbridge.errors import DemoFailed
-from tokenbridge.rig.demo.stage import NAME, PIN, USER, WRONG_PIN, Stage
+from tokenbridge.rig.demo.stage import KEY_PIN, NAME, PIN, USER, WRONG_PIN, Stage
 from tokenbridge.rig.faults import Action, Fault
 from tokenbridge.rig.workplace import PASSWORD, Ran
 from tokenbridge.wire.apdu import INS
@@ -32,6 +32,8 @@ def play(stage: Stage) -> Iterator[Scene | str]:
         ("A wrong PIN costs one try, and says so", _wrong_pin),
         ("The card is pulled out in the middle of the signature", _pulled),
         ("The same person without the card: password, and then a code", _password),
+        ("A security key is plugged in, and registered with an enrolment code", _register_key),
+        ("Signing in with the key, its PIN and a touch", _key),
         ("Everything that was decided is on record", _audit),
     )
     for title, act in acts:
@@ -88,6 +90,32 @@ def _password(stage: Stage, title: str) -> Scene:
         ran=(alone, both),
         moral="A password alone proves too little: the challenge that the card made needless is asked for.",
     )
+
+
+def _register_key(stage: Stage, title: str) -> Scene:
+    place = stage.workplace
+    stage.slot.stop()
+    stage.plug_key_in()
+    code = place.must_json("server", "user", "enrolment-code", USER)["code"]
+    listed = place.must("key", "list")
+    registered = place.at_site(
+        "key", "register", options=("--by-code", "--user", USER, "--name", "blue key"),
+        secrets={"--enrolment-code-fd": code, "--new-pin-fd": KEY_PIN},
+    )  # fmt: skip
+    _expect(registered, 0, "AAL3", "Recovery codes")
+    link = "a HID device of the kernel's" if stage.kernel_knows_key else IN_PROCESS
+    moral = f"The key had no PIN: it got one on the way. It is {link}."
+    return Scene(title=title, ran=(listed, registered), moral=moral)
+
+
+IN_PROCESS = "plugged in by a socket, since this kernel has no /dev/uhid; `make hw-test` shows it on a real kernel"
+
+
+def _key(stage: Stage, title: str) -> Scene:
+    ran = stage.workplace.sign_in(secrets={"--pin-fd": KEY_PIN})
+    _expect(ran, 0, "AAL3", "no text message or app code needed")
+    info = stage.workplace.must("key", "info")
+    return Scene(title=title, ran=(ran, info), moral="The same policy, the same answer: card or key, one PIN, no more.")
 
 
 def _audit(stage: Stage, title: str) -> Scene:
