@@ -89,10 +89,8 @@ class KeyEnrolment:
             good = allowed and enrolment.reserve(tx, number, wanted, keys.hash_token(token), now)
             if good and account is not None and not account.disabled:
                 return self._begin(tx, account, token, None)
-            # Of names of nobody there is no end: a flood of them must not fill the audit trail.
-            if allowed and account is not None:
-                detail = {"detail": "wrong, used or too old"}
-                self._record(tx, "enrolment-code-refused", account.username, request, detail)
+            if allowed:
+                self._record_refusal(tx, account, request)
         if allowed:
             raise refusal(RejectReason.ENROLMENT_CODE_WRONG)
         self._report_limit(account, request)
@@ -189,6 +187,17 @@ class KeyEnrolment:
             detail = {"detail": f"{err.reason}: {err.detail}"[:MAX_DETAIL]}
             self._record(tx, "key-refused", account.username if account is not None else "", request, detail)
 
+    def _record_refusal(self, tx: Session, account: Account | None, request: str) -> None:
+        """Of names of nobody there is no end, and a flood of them must not fill the audit trail: the same is done for
+        them, so that it takes the same time, and undone."""
+        known = account.username if account is not None else ""
+        with tx.begin_nested() as point:
+            entry = self._append(tx, "enrolment-code-refused", known, request, {"detail": "wrong, used or too old"})
+            if account is None:
+                point.rollback()
+        if account is not None:
+            log.audit().info(json.dumps(entry.as_dict()))
+
     def _report_limit(self, account: Account | None, request: str) -> None:
         limit = throttle.ENROLMENTS
         # A name of nobody is not written down: people type codes into the wrong field.
@@ -198,13 +207,11 @@ class KeyEnrolment:
         self.ledger.report(f"{limit.kind}:{known}", event)
 
     def _record(self, tx: Session, event: str, account: str, request: str, detail: dict[str, Any]) -> None:
-        entry = audit.append(
-            tx,
-            self.clock(),
-            audit.Event(event=event, account=account, request=request, detail=detail),
-            self.keys.ring(),
-        )
-        log.audit().info(json.dumps(entry.as_dict()))
+        log.audit().info(json.dumps(self._append(tx, event, account, request, detail).as_dict()))
+
+    def _append(self, tx: Session, event: str, account: str, request: str, detail: dict[str, Any]) -> audit.Entry:
+        what = audit.Event(event=event, account=account, request=request, detail=detail)
+        return audit.append(tx, self.clock(), what, self.keys.ring())
 
 
 def clean_name(name: str) -> str:
