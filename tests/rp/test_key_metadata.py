@@ -65,6 +65,16 @@ class TestBlob:
         uaf["aaid"] = "4e4e#4005"
         assert read(service, service.blob(uaf)).models == ()
 
+    def test_what_later_versions_may_bring_is_passed_over(self, service: Service, maker: Maker):
+        statuses = ("SOMETHING_NEW", "FIDO_CERTIFIED_L9", "FIDO_CERTIFIED_L2")
+        odd = entry([maker.der], statuses=statuses, newField={"x": 1}, description="Test\nKey")
+        bare = entry([], aaguid=bytes(15) + b"\2")
+        del bare["metadataStatement"]
+        first, second = read(service, service.blob(odd, {**bare, "another": []})).models
+        assert first.level(TODAY) is Level.L2
+        assert first.name == "Test Key"
+        assert (second.name, second.roots, second.hardware) == ("", (), False)
+
     def test_every_changed_byte_is_noticed(self, service: Service, maker: Maker):
         blob = service.blob(entry([maker.der]))
         for place in range(0, len(blob), 37):

@@ -105,7 +105,7 @@ def _models(entries: Iterable[MetadataBlobPayloadEntry]) -> Iterator[Model]:
         if entry.aaguid is None and not entry.attestation_certificate_key_identifiers:
             continue  # UAF: nothing that speaks WebAuthn
         yield Model(
-            name=statement.description[:200] if statement else "",
+            name=_printable(statement.description) if statement else "",
             aaguid=bytes(entry.aaguid or b""),
             key_ids=frozenset(key.hex() for key in entry.attestation_certificate_key_identifiers or ()),
             roots=tuple(statement.attestation_root_certificates) if statement else (),
@@ -113,6 +113,10 @@ def _models(entries: Iterable[MetadataBlobPayloadEntry]) -> Iterator[Model]:
             protection=frozenset(statement.key_protection) if statement else frozenset(),
             verified_by=tuple(_ways(statement.user_verification_details)) if statement else (),
         )
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text[:200]).strip()
 
 
 def _report(report: StatusReport) -> Report:

@@ -92,11 +92,11 @@ class KeyDesk:
             return describe(row, models, now)
 
     def _remove(self, session_token: str, key_id: int, request: str, confirmed: bool) -> None:
-        now = self._now()
+        now, bar = self._now(), self._enrolment.rule.current()
         with self._database.write() as tx:
             live = self._live(tx, session_token, now)
             row = _get(tx, key_id, live)
-            self._enrolment.rule.check(tx, live, now)
+            bar.check(tx, live, now)
             name = row.name
             security_keys.remove(tx, key_id)
             tx.expire_all()
@@ -106,10 +106,10 @@ class KeyDesk:
             self._record(tx, "key-removed", live, request, key=key_id, name=name, sessions_ended=ended)
 
     def _new_recovery_codes(self, session_token: str, request: str) -> tuple[str, ...]:
-        now, made = self._now(), codes.new_set()
+        now, bar, made = self._now(), self._enrolment.rule.current(), codes.new_set()
         with self._database.write() as tx:
             live = self._live(tx, session_token, now)
-            self._enrolment.rule.check(tx, live, now)
+            bar.check(tx, live, now)
             account = live.account.id
             recovery.replace(tx, account, (codes.hash_code(code, account=account) for code in made), now)
             self._record(tx, "recovery-codes-made", live, request)

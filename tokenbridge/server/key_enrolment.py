@@ -70,12 +70,12 @@ class KeyEnrolment:
 
     def begin_signed_in(self, session_token: str) -> Begun:
         """Raises `NoSession` or `StepUp`."""
-        now = self.clock()
+        now, bar = self.clock(), self.rule.current()
         with self.database.write() as tx:
             live = sessions.find(tx, keys.hash_token(session_token), now)
             if live is None:
                 raise NoSession
-            self.rule.check(tx, live, now)
+            bar.check(tx, live, now)
             return self._begin(tx, live.account, keys.new_token(), live.id)
 
     def begin_with_code(self, username: str, code: str, request: str) -> Begun:

@@ -30,6 +30,19 @@ class StepUpRule:
     models: KeyModelBook
     max_age: dt.timedelta
 
+    def current(self) -> Bar:
+        """The rule with what is trusted now. To be asked for before a transaction begins: it reads in its own."""
+        return Bar(trust=self.trust.current(), models=self.models.current(), max_age=self.max_age)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """How high a session has to reach."""
+
+    trust: Trust
+    models: KeyModels
+    max_age: dt.timedelta
+
     def check(self, tx: Session, live: Live, now: dt.datetime) -> None:
         """Raises `StepUp` that says what to do."""
         needed = self.strongest(tx, live.account, now)
@@ -54,12 +67,11 @@ class StepUpRule:
         return max(reached)
 
     def _cards(self, tx: Session, account: Account) -> Iterator[AAL]:
-        trust = self.trust.current()
         for row, _ in cards.listed(tx, account.id):
-            if _is_strong(row.certificate, trust):
+            if _is_strong(row.certificate, self.trust):
                 yield AAL.AAL3
         # A card that is recognised by what its issuer asserts need not be enrolled.
-        for anchor in trust.anchors.values():
+        for anchor in self.trust.anchors.values():
             asserted = (
                 (anchor.map_nhs_uid and account.nhs_uid)
                 or (anchor.map_upn and account.upn)
@@ -69,9 +81,8 @@ class StepUpRule:
                 yield AAL.AAL3
 
     def _keys(self, tx: Session, account: Account, now: dt.datetime) -> Iterator[AAL]:
-        models = self.models.current()
         for row in security_keys.of(tx, account.id):
-            yield key_level(row, models, now)
+            yield key_level(row, self.models, now)
 
 
 def key_level(row: SecurityKey, models: KeyModels, now: dt.datetime) -> AAL:
