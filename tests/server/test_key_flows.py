@@ -30,12 +30,14 @@ def test_a_new_account_registers_its_first_key_by_code_and_signs_in_without_a_na
     assert begun["account"] == {"username": name, "display_name": "A Newcomer"}
     assert begun["rp"] == {"id": "localhost", "name": "Test Hospital", "origin": ORIGIN}
     key = at.key()
-    done = at.finish(begun, key.register(begun["options"], ORIGIN), "blue key")
+    said = {"credProtect": 2, "minPinLength": 6}
+    done = at.finish(begun, key.register(begun["options"], ORIGIN, extensions=said), "blue key")
     assert done.status_code == 201, done.text
     told = done.json()
     assert told["key"]["name"] == "blue key"
     assert told["key"]["model"] == "Test Key 5"
     assert (told["key"]["level"], told["key"]["trusted"], told["key"]["synced"]) == (3, True, False)
+    assert (told["key"]["discoverable"], told["key"]["cred_protect"], told["key"]["min_pin_length"]) == (True, 2, 6)
     assert len(set(told["recovery_codes"])) == 10
 
     answer = at.sign_in(key).json()

@@ -153,6 +153,8 @@ def describe(row: SecurityKey, models: KeyModels, now: dt.datetime) -> dict[str,
         "attestation": row.attestation,
         "trusted": level is not AAL.NONE and models.is_attested(security_keys.make_of(row)),
         "transports": list(row.transports),
+        "cred_protect": row.cred_protect,
+        "min_pin_length": row.min_pin_length,
     }
 
 
