@@ -77,25 +77,25 @@ def test_reports_that_hosts_ask_for_are_refused() -> None:
 
 
 @pytest.fixture
-def kernel() -> Iterator[socket.socket]:
-    """The kernel's end; the other one is `kernel_pair`'s."""
-    with _pair[0]:
-        yield _pair[0]
-
-
-_pair: tuple[socket.socket, socket.socket]
+def pair() -> Iterator[tuple[socket.socket, UhidDevice]]:
+    """The kernel's end and the device that was made over the other."""
+    kernel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    kernel.settimeout(10)
+    other.setblocking(False)
+    with kernel:
+        made = UhidDevice(IDENTITY, other.detach())
+        yield kernel, made
+        made.close()
 
 
 @pytest.fixture
-def device() -> Iterator[UhidDevice]:
-    global _pair
-    _pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _pair[0].settimeout(10)
-    made = UhidDevice(IDENTITY, os.dup(_pair[1].fileno()))
-    os.set_blocking(_pair[1].fileno(), False)
-    _pair[1].close()
-    yield made
-    made.close()
+def kernel(pair: tuple[socket.socket, UhidDevice]) -> socket.socket:
+    return pair[0]
+
+
+@pytest.fixture
+def device(pair: tuple[socket.socket, UhidDevice]) -> UhidDevice:
+    return pair[1]
 
 
 def test_a_device_is_created_and_destroyed(device: UhidDevice, kernel: socket.socket) -> None:

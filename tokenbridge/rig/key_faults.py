@@ -94,7 +94,7 @@ class KeyFaultPlan:
             return self._hit(KeyAction.PULL_IN) is not None
 
     def pulls_out(self) -> bool:
-        """A packet went to the host: whether the key leaves now. Each call counts."""
+        """A packet goes to the host: whether the key leaves after it. Each call counts."""
         with self._lock:
             self.packets_out += 1
             return self._hit(KeyAction.PULL_OUT) is not None

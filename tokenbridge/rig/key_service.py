@@ -138,8 +138,10 @@ class KeyService:
 
     def _put(self, packets: list[bytes]) -> None:
         for packet in packets:
+            # asked before the host has it: who arms a plan in answer to this packet means the ones after it
+            last = self._faults.pulls_out()
             self._end.send(packet)
-            if self._faults.pulls_out():
+            if last:
                 raise _Pulled
 
 
