@@ -75,7 +75,7 @@ def _event_to_prompt(bench: Bench, count: int) -> list[float]:
         watcher.inserted.clear()
         with bench.begin() as stream:
             for line in stream:
-                if line.get("step") == "waiting-for-card":
+                if line.get("step") == "waiting-for-device":
                     connection.start(timeout=None)
                 elif line["event"] == "prompt":
                     prompted = time.monotonic()

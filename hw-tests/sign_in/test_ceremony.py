@@ -210,7 +210,7 @@ def test_one_of_two_cards_fits_and_nobody_is_asked(person: Any, slots: Slots, ma
 
 def test_waits_for_a_card_and_takes_it(person: Any, slots: Slots, make_card: CardMaker) -> None:
     card = make_card(Staff(keys=P256)).card
-    person.on_step = lambda line: slots.insert(card) if line["step"] == "waiting-for-card" else None
+    person.on_step = lambda line: slots.insert(card) if line["step"] == "waiting-for-device" else None
     assert person.sign_in().decision == "allow"
 
 
@@ -226,11 +226,11 @@ def test_card_taken_out_during_the_prompt_can_come_back(person: Any, rig_card: A
             kinds.append(line.get("step") or line.get("kind") or line["event"])
             if line["event"] == "prompt" and kinds.count("pin") == 1:
                 rig_card.stop()
-            elif line.get("step") == "waiting-for-card" and not rig_card.inserted:
+            elif line.get("step") == "waiting-for-device" and not rig_card.inserted:
                 rig_card.start()
             elif line["event"] == "prompt":
                 stream.answer(line["id"], b"123456")
-    assert kinds == ["pin", "withdrawn", "card-removed", "waiting-for-card", "pin", "done"]
+    assert kinds == ["pin", "withdrawn", "card-removed", "waiting-for-device", "pin", "done"]
 
 
 def test_second_program_learns_at_once_who_is_busy(person: Any, rig_card: Any) -> None:

@@ -32,7 +32,7 @@ def test_card_pulled_around_every_apdu(
     connection.faults.arm(Fault(action=action, at=number))
 
     def insert_again(line: dict[str, Any]) -> None:
-        if line["step"] == "waiting-for-card" and not connection.inserted:
+        if line["step"] == "waiting-for-device" and not connection.inserted:
             connection.faults.disarm()
             connection.start()
 
@@ -97,7 +97,7 @@ def test_pcscd_is_killed_while_the_pin_is_asked(person: Any, rig_card: Any, pcsc
             kinds.append(line.get("step") or line.get("kind") or line["event"])
             if line["event"] == "prompt" and kinds.count("pin") == 1:
                 pcscd.kill()
-            elif line.get("step") == "waiting-for-card":
+            elif line.get("step") == "waiting-for-device":
                 pcscd.start()
             elif line["event"] == "prompt":
                 stream.answer(line["id"], b"123456")

@@ -188,10 +188,10 @@ def test_ctrl_d_declines(mocker: MockerFixture) -> None:
 
 def test_steps_are_told_and_the_end_is_returned() -> None:
     told: list[Any] = []
-    stream = ScriptedStream({"event": "step", "step": "waiting-for-card"}, DONE)
+    stream = ScriptedStream({"event": "step", "step": "waiting-for-device"}, DONE)
     with stream:
         assert follow(stream, Answers(), told.append) == DONE
-    assert [line["step"] for line in told] == ["waiting-for-card"]
+    assert [line["step"] for line in told] == ["waiting-for-device"]
 
 
 def test_an_error_line_is_raised_with_its_code() -> None:

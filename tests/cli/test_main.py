@@ -28,6 +28,14 @@ from .conftest import SECONDS, ScriptedStream, descriptor, prompt
 # --- exit codes ------------------------------------------------------------------------------------------------
 
 CODES = {
+    "key": 3,
+    "key-pin-wrong": 4,
+    "key-pin-blocked": 4,
+    "key-pin-paused": 4,
+    "key-pin-missing": 4,
+    "key-pin-must-change": 4,
+    "key-pin-unfit": 4,
+    "key-verification-failed": 4,
     "internal": 1,
     "device": 3,
     "no-device": 3,
@@ -297,7 +305,7 @@ def test_help(path: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
 def test_help_shows_examples(path: tuple[str, ...]) -> None:
     done = CliRunner().invoke(cli, [*path, "--help"])
-    assert re.search(r"Examples:\n +(tokenbridge|systemctl) ", done.output)
+    assert re.search(r"Examples:\n +(sudo )?(tokenbridge|systemctl) ", done.output)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +417,13 @@ def test_what_is_asked_of_the_bridge(mocker: MockerFixture, tmp_path: Path) -> N
 def test_steps_are_told_on_standard_error_only(mocker: MockerFixture) -> None:
     made = Caller(
         mocker,
-        {"event": "step", "step": "waiting-for-card", "rp": "Test Hospital", "origin": "https://x"},
+        {
+            "event": "step",
+            "step": "waiting-for-device",
+            "rp": "Test Hospital",
+            "origin": "https://x",
+            "accepts": ["card"],
+        },
         {"event": "step", "step": "card-removed"},
         {"event": "step", "step": "type-pin-on-reader"},
         {"event": "step", "step": "unheard-of"},

@@ -53,7 +53,7 @@ def test_a_card_that_comes_back_late_gets_a_fresh_offer_again(cards: Bench) -> N
         await desk.person.hears(kind="pin")
         assert desk.site.opened == 2
         desk.station.pull()
-        await desk.person.hears(step="waiting-for-card")
+        await desk.person.hears(step="waiting-for-device")
         desk.person.script["pin"] = [PIN]
         desk.station.insert(card)
         assert await signing_in == ALLOW
@@ -67,7 +67,7 @@ def test_what_was_typed_too_late_is_wiped() -> None:
         desk = Desk(Person())
         ceremony = SignIn(desk.station.bridge, desk.site, desk.person.interaction(), WISH, wait_seconds=5)  # type: ignore[arg-type]  # as in `Desk`
         signing_in = asyncio.create_task(ceremony.run())
-        await desk.person.hears(step="waiting-for-card")
+        await desk.person.hears(step="waiting-for-device")
         pin, code = Secret(PIN), Secret(b"111111")
         ceremony._events.put_nowait(steps.PinTyped(pin=pin))
         ceremony._events.put_nowait(steps.SecretTyped(username="ada", secret=code))

@@ -95,7 +95,7 @@ def test_a_card_is_waited_for(cards: Bench) -> None:
     async def work() -> None:
         desk = Desk(Person(pin=[PIN]))
         signing_in = desk.start()
-        line = await desk.person.hears(step="waiting-for-card")
+        line = await desk.person.hears(step="waiting-for-device")
         assert (line["rp"], line["origin"]) == ("Test Hospital", desk.site.origin)
         desk.station.insert(cards.card())
         assert await signing_in == ALLOW
@@ -117,7 +117,7 @@ def test_a_service_that_is_down_is_told_of_and_waited_for(cards: Bench) -> None:
         desk = Desk(Person(pin=[PIN]))
         desk.station.happens(EventKind.SERVICE_DOWN)
         signing_in = desk.start()
-        line = await desk.person.hears(step="waiting-for-card")
+        line = await desk.person.hears(step="waiting-for-device")
         assert line["problem"]["code"] == "pcsc-service-gone"
         desk.station.happens(EventKind.SERVICE_UP)
         desk.station.insert(cards.card())
@@ -151,7 +151,7 @@ def test_only_the_reader_that_was_named_is_looked_at(cards: Bench) -> None:
         desk = Desk(Person(pin=[PIN]))
         desk.station.insert(cards.card(), OTHER_READER)
         signing_in = desk.start(replace(WISH, reader=READER))
-        await desk.person.hears(step="waiting-for-card")
+        await desk.person.hears(step="waiting-for-device")
         desk.station.insert(cards.card())
         assert await signing_in == ALLOW
         assert {link.reader for link in desk.station.links} == {READER}
@@ -373,8 +373,8 @@ def test_a_card_that_leaves_while_asked_withdraws_the_question_and_may_come_back
         signing_in = desk.start()
         first = await desk.person.hears(kind="pin")
         desk.station.pull()
-        await desk.person.hears(step="waiting-for-card")
-        assert desk.person.steps() == ["withdrawn", "card-removed", "waiting-for-card"]
+        await desk.person.hears(step="waiting-for-device")
+        assert desk.person.steps() == ["withdrawn", "card-removed", "waiting-for-device"]
         with pytest.raises(TokenbridgeError):
             desk.person.answer(first["id"], PIN)
         assert desk.station.claims() == set()
@@ -400,7 +400,7 @@ def test_a_card_pulled_while_it_signs(cards: Bench, n: int, cut_answer: bool) ->
         desk.station.insert(card)
         if n <= 6:  # at the tries query: the card is still looked at, so it is waited for
             signing_in = desk.start()
-            await desk.person.hears(step="waiting-for-card")
+            await desk.person.hears(step="waiting-for-device")
         else:
             await fails(desk, DeviceRemoved)
             signing_in = None

@@ -115,10 +115,8 @@ _ONLY_FOR_PEOPLE: Final = frozenset({"try-again", "challenged", "sign-in-first",
 
 def _words(step: str, line: Mapping[str, Any]) -> list[str]:
     match step:
-        case "waiting-for-card":
-            return [_dim(f"{line['rp']} ({line['origin']}): insert your card."), *_problem(line)]
         case "waiting-for-device":
-            what = "insert your card, or plug in your security key" if "card" in line["accepts"] else PLUG_IN
+            what = ", or ".join(words for name, words in _PRESENT.items() if name in line["accepts"])
             return [_dim(f"{line['rp']} ({line['origin']}): {what}."), *_problem(line)]
         case "waiting-for-key":
             return [_dim(PLUG_IN.capitalize() + "."), *_problem(line)]
@@ -147,6 +145,7 @@ def _of_touch(step: str, line: Mapping[str, Any]) -> list[str]:
 
 
 PLUG_IN: Final = "plug in your security key"
+_PRESENT: Final = {"card": "insert your card", "key": PLUG_IN}
 _SIMPLE: Final = {
     "type-pin-on-reader": "Type your PIN on the reader.",
     "touch-key": "Touch {key}.",

@@ -85,8 +85,8 @@ class Arrival:
         if problem is not None:
             facts["problem"] = problem.as_dict()
         taken = {"card": self.takes_card, "key": self.takes_key}
-        step = "waiting-for-device" if self.takes_key else "waiting-for-card"
-        await self._interaction.progress(step, accepts=[name for name, on in taken.items() if on], **facts)
+        accepts = [name for name, on in taken.items() if on]
+        await self._interaction.progress("waiting-for-device", accepts=accepts, **facts)
 
     def _problem(self) -> DeviceError | None:
         if self.takes_key and self._locked():
