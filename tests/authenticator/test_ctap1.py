@@ -9,6 +9,7 @@ from cryptography import x509
 from fido2.ctap1 import RegistrationData, SignatureData
 
 from tokenbridge.authenticator.commands import CommandByte
+from tokenbridge.authenticator.ports import StoreFault
 from tokenbridge.authenticator.steps import Result, Slow, Wait
 from tokenbridge.wire.apdu import SW, Command, Response
 
@@ -26,7 +27,10 @@ def send(bench: Bench, raw: bytes, result: Result = Result.GRANTED) -> Response:
                 bench.waits.append(wait)
                 operation.resume(result)
             case Slow(job=job):
-                operation.resume(job())
+                try:
+                    operation.resume(job())
+                except StoreFault as err:
+                    operation.fail(err)
     return Response.parse(operation.answer)
 
 

@@ -11,6 +11,7 @@ from fido2 import cbor
 
 from tokenbridge.authenticator.commands import CommandByte
 from tokenbridge.authenticator.hid import HidDevice
+from tokenbridge.authenticator.ports import StoreFault
 from tokenbridge.authenticator.status import Status
 from tokenbridge.rig.key_person import Touch
 from tokenbridge.wire import ctaphid
@@ -48,7 +49,10 @@ class ManualJobs:
 
     def finish(self) -> None:
         for job, future in self.open:
-            future.set_result(job())
+            try:
+                future.set_result(job())
+            except StoreFault as err:
+                future.set_exception(err)
         self.open.clear()
 
 

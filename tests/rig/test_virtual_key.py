@@ -271,6 +271,19 @@ def test_three_wrong_pins_until_it_is_plugged_in_again(key: VirtualKey) -> None:
     assert again.get_pin_token(PIN)
 
 
+def test_power_cycle_at_a_place_that_can_be_made_again(key: VirtualKey, tmp_path: Path) -> None:
+    with pytest.raises(NotAllowedNow):
+        key.power_cycle()
+    path = tmp_path / "virtual.key"
+    key.plug_at(lambda: KeySocket(path))
+    old = packets.connect(str(path))
+    key.power_cycle()
+    with pytest.raises(DeviceRemoved):
+        old.receive(10)
+    old.close()
+    assert Ctap2(device(packets.connect(str(path)))).info.versions
+
+
 def test_reset_soon_after_it_was_plugged_in(key: VirtualKey) -> None:
     two = ctap(key)
     ClientPin(two).set_pin(PIN)

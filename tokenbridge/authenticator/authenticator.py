@@ -13,7 +13,7 @@ from tokenbridge.authenticator.commands import COMMANDS, NEXT_COMMANDS, CommandB
 from tokenbridge.authenticator.core import Answer, Core
 from tokenbridge.authenticator.ctap1 import ctap1
 from tokenbridge.authenticator.ports import StoreFault, World
-from tokenbridge.authenticator.profile import Profile
+from tokenbridge.authenticator.profile import MAX_MESSAGE_SIZE, Profile
 from tokenbridge.authenticator.status import Refusal, Status, require
 from tokenbridge.authenticator.steps import Result, Slow, Step, Steps, Wait
 
@@ -93,7 +93,9 @@ class Authenticator:
             return bytes([refusal.status])
         except StoreFault:
             return FAILED
-        return bytes([Status.OK]) + (cbor.encode(answer) if answer else b"")
+        said = bytes([Status.OK]) + (cbor.encode(answer) if answer else b"")
+        # a long chain of attestation certificates is all that could make it too long for any message
+        return said if len(said) <= MAX_MESSAGE_SIZE else FAILED
 
     def _command(self, request: bytes, channel: object) -> Steps[Answer]:
         core = self.core

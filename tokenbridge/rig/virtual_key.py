@@ -9,9 +9,9 @@
     host = key.power_cycle_in_process()          # unplugged and plugged in: the old end is dead
     key.unplug()
 
-`plug(end)` serves any `transport.base.DeviceEnd`, such as `transport.uhid.UhidDevice`. The memory is `key.memory`, as
-saved last; `key.edit()` changes it while the key is unplugged (counter set back, PIN tries used up). `key.pki.root` is
-what a relying party would have to trust.
+`plug(end)` serves any `transport.base.DeviceEnd`, such as `transport.uhid.UhidDevice`; after `plug_at(make)` there is
+`power_cycle()`. The memory is `key.memory`, as saved last; `key.edit()` changes it while the key is unplugged (counter
+set back, PIN tries used up). `key.pki.root` is what a relying party would have to trust.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -91,6 +91,7 @@ class VirtualKey:
         self._store = SoftKeyStore(state, path)
         self._jobs = ThreadJobs()
         self._service: KeyService | None = None
+        self._make: Callable[[], DeviceEnd] | None = None
         self._store.write()
 
     @classmethod
@@ -163,6 +164,18 @@ class VirtualKey:
             device = HidDevice(self._authenticator(), self.person, self._jobs, on_command=self._heard)
             self._service = KeyService(device, end, self.faults)
             self._service.start()
+
+    def plug_at(self, make: Callable[[], DeviceEnd]) -> None:
+        """Plug into what `make` makes, now and at each `power_cycle`: `lambda: KeySocket(path)`, for one."""
+        self._make = make
+        self.unplug()
+        self.plug(make())
+
+    def power_cycle(self) -> None:
+        """Pull the key and plug it in again where `plug_at` did. Raises `NotAllowedNow` if it was not by that."""
+        if self._make is None:
+            raise NotAllowedNow("It is not known where to plug the key in.", next_step="Plug it in with `plug_at`.")
+        self.plug_at(self._make)
 
     def plug_in_process(self) -> PacketSocket:
         """Plug into this process; the host's end."""
