@@ -1,4 +1,4 @@
-"""`python -m benchmarks [apdus] [latency] [startup] [idle] [verification] [--quick]`: without names, all of them."""
+"""`python -m benchmarks [apdus] [latency] [startup] [idle] [verification] [keys] [--quick]`: all, if none is named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 
 import click
 
-from benchmarks import apdus, idle, latency, startup, verification
+from benchmarks import apdus, idle, keys, latency, startup, verification
 
 ALL = {
     "apdus": (apdus.run, {}),
@@ -14,6 +14,7 @@ ALL = {
     "startup": (startup.run, {"runs": 9}),
     "idle": (idle.run, {"seconds": 10}),
     "verification": (verification.run, {"runs": 100}),
+    "keys": (keys.run, {}),
 }
 
 

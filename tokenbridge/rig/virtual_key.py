@@ -24,7 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from fido2 import cbor
 
 from tokenbridge.authenticator.authenticator import Authenticator
 from tokenbridge.authenticator.commands import CommandByte
@@ -66,6 +68,17 @@ NAMES: Final[dict[int, str]] = {
     CommandByte.BIO_ENROLLMENT_PREVIEW: "bioEnrollmentPreview",
     CommandByte.CREDENTIAL_MANAGEMENT_PREVIEW: "credentialManagementPreview",
 }
+SUBCOMMANDS: Final[dict[int, str]] = {
+    1: "getPINRetries",
+    2: "getKeyAgreement",
+    3: "setPIN",
+    4: "changePIN",
+    5: "getPinToken",
+    6: "getPinUvAuthTokenUsingUv",
+    7: "getUVRetries",
+    9: "getPinToken",
+}
+"""Of clientPIN (CTAP 2.1 section 6.5.5); a token by PIN, with permissions or without, is one thing here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +88,17 @@ class Heard:
     name: str
     channel: int
     payload: bytes
+
+    @property
+    def command(self) -> str:
+        """As `name`, but clientPIN by its subcommand."""
+        if self.name != NAMES[CommandByte.CLIENT_PIN]:
+            return self.name
+        try:
+            asked: Any = cbor.decode(self.payload[1:])
+            return SUBCOMMANDS.get(asked[2], self.name)
+        except (ValueError, LookupError, TypeError):
+            return self.name
 
 
 class VirtualKey:
