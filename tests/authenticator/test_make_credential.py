@@ -265,7 +265,7 @@ def test_an_empty_param_asks_for_a_touch_and_tells_whether_there_is_a_pin(
 def test_a_recognised_finger_verifies_and_is_the_touch_too(finger_bench: Bench) -> None:
     answer = finger_bench.ok(MAKE, register(options={"uv": True, "rk": True}))
     assert AuthenticatorData(answer[2]).is_user_verified()
-    assert [wait.need for wait in finger_bench.waits] == ["finger"]
+    assert [wait.need for wait in finger_bench.waits] == ["verification"]
 
 
 def test_strange_fingers_cost_tries_until_the_sensor_is_closed(finger_bench: Bench) -> None:

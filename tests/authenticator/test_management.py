@@ -389,3 +389,20 @@ def test_requests_that_are_none(bench: Bench) -> None:
     assert bench.raw(b"\x01\xa1\x01") == bytes([Status.INVALID_CBOR])
     assert bench.raw(bytes([1]) + bytes(7609)) == bytes([Status.REQUEST_TOO_LARGE])
     assert bench.raw(b"\x04")[0] == Status.OK
+
+
+def test_a_device_that_verifies_people_in_its_own_way(make_bench: Maker) -> None:
+    """A bridge that asks for a card's PIN itself: no PIN of the authenticator's, no sensor."""
+    bench = make_bench(client_pin=False, verifies_itself=True)
+    info = bench.ok(CommandByte.GET_INFO)
+    assert (info[4]["uv"], info[0x12]) == (True, 0x04)
+    assert "bioEnroll" not in info[4]
+    assert bench.call(MAKE, register(options={"rk": True}))[0] is Status.OPERATION_DENIED
+    bench.ok(MAKE, register(options={"rk": True, "uv": True}))
+    assert bench.waits[-1].need == "verification"
+    platform = Platform(bench, PinProtocolV2())
+    token = platform.uv_token(2, "example.org")
+    bench.ok(CommandByte.GET_ASSERTION, sign_in(param=platform.sign(token), protocol=2))
+    bench.results = [Result.NO_MATCH] * 3
+    assert platform.try_uv_token(4)[0] is Status.UV_INVALID
+    assert platform.try_uv_token(8)[0] is Status.UNAUTHORIZED_PERMISSION

@@ -66,7 +66,7 @@ def client_pin(core: Core, source: Parameters) -> Steps[Answer]:
     number = parameters.required(source, Member.SUB_COMMAND, int)
     require(core.profile.user_verification, Status.INVALID_COMMAND)
     if number == SubCommand.GET_PIN_UV_AUTH_TOKEN_USING_UV_WITH_PERMISSIONS:
-        return (yield from _token_by_finger(core, source))
+        return (yield from _token_by_built_in(core, source))
     handler = _HANDLERS.get(number)
     if handler is None or (number in _PIN_ONLY and not core.profile.client_pin):
         refuse(Status.INVALID_SUBCOMMAND)
@@ -83,7 +83,7 @@ def _pin_retries(core: Core, _source: Parameters) -> Answer:
 
 
 def _uv_retries(core: Core, _source: Parameters) -> Answer:
-    require(core.profile.fingerprints, Status.INVALID_SUBCOMMAND)
+    require(core.profile.built_in, Status.INVALID_SUBCOMMAND)
     return {Said.UV_RETRIES: core.memory.uv_tries}
 
 
@@ -205,14 +205,14 @@ def _token_by_pin(core: Core, source: Parameters, permissions: Permission, rp_id
     return _token(core, dialogue, permissions, rp_id, user_present=False)
 
 
-def _token_by_finger(core: Core, source: Parameters) -> Steps[Answer]:
+def _token_by_built_in(core: Core, source: Parameters) -> Steps[Answer]:
     """Section 6.5.5.7.3."""
     permissions, rp_id = _permissions(core, source)
     dialogue = _agree(core, source)
-    require(core.profile.fingerprints, Status.INVALID_SUBCOMMAND)
-    require(core.has_fingers, Status.NOT_ALLOWED)
+    require(core.profile.built_in, Status.INVALID_SUBCOMMAND)
+    require(core.has_built_in, Status.NOT_ALLOWED)
     require(core.memory.uv_tries > 0, Status.UV_BLOCKED)
-    outcome = yield from built_in(core, core.wait("clientPIN", need=Need.FINGER, rp_id=rp_id or ""))
+    outcome = yield from built_in(core, core.wait("clientPIN", need=Need.VERIFICATION, rp_id=rp_id or ""))
     match outcome:
         case Uv.MATCHED:
             return _token(core, dialogue, permissions, rp_id, user_present=True)

@@ -70,14 +70,14 @@ class Core:
         return self.memory.pin is not None
 
     @property
-    def has_fingers(self) -> bool:
+    def has_built_in(self) -> bool:
         """Whether built-in user verification is set up."""
-        return self.profile.fingerprints and bool(self.memory.fingerprints)
+        return self.profile.verifies_itself or (self.profile.fingerprints and bool(self.memory.fingerprints))
 
     @property
     def protected(self) -> bool:
         """ "Protected by some form of user verification" (section 6.1.2)."""
-        return self.has_pin or self.has_fingers
+        return self.has_pin or self.has_built_in
 
     @property
     def speaks_u2f(self) -> bool:

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 from tokenbridge.authenticator import extensions
 from tokenbridge.authenticator.core import Answer, Core, Parameters
+from tokenbridge.authenticator.profile import Profile
 from tokenbridge.authenticator.steps import Steps
 
 FINGERPRINT_INTERNAL: Final = 0x02
-"""USER_VERIFY_FINGERPRINT_INTERNAL (FIDO Registry section 3.1)."""
+PASSCODE_INTERNAL: Final = 0x04
+"""USER_VERIFY_FINGERPRINT_INTERNAL and USER_VERIFY_PASSCODE_INTERNAL (FIDO Registry section 3.1)."""
 
 
 @unique
@@ -62,16 +64,17 @@ def options(core: Core) -> dict[str, bool]:
     """Option ids (table of section 6.4); absent ones are not supported."""
     profile, memory = core.profile, core.memory
     fingers, preview = profile.fingerprints, profile.preview
+    built_in = profile.built_in
     rows = (
         ("plat", True, False),
         ("rk", True, profile.discoverable),
         ("up", True, True),
         ("clientPin", profile.client_pin, core.has_pin),
-        ("uv", fingers, core.has_fingers),
-        ("bioEnroll", fingers, core.has_fingers),
+        ("uv", built_in, core.has_built_in),
+        ("bioEnroll", fingers, bool(memory.fingerprints)),
         ("uvBioEnroll", fingers, True),
-        ("uvAcfg", fingers and profile.config, True),
-        ("userVerificationMgmtPreview", fingers and preview, core.has_fingers),
+        ("uvAcfg", built_in and profile.config, True),
+        ("userVerificationMgmtPreview", fingers and preview, bool(memory.fingerprints)),
         ("pinUvAuthToken", profile.user_verification, True),
         ("makeCredUvNotRqd", profile.user_verification, profile.uv_not_required and not memory.always_uv),
         ("credMgmt", profile.credential_management, True),
@@ -105,10 +108,14 @@ def _verification(core: Core) -> dict[int, Any]:
         said[Said.MIN_PIN_LENGTH] = memory.min_pin_length
         if profile.config:
             said[Said.MAX_RP_IDS_FOR_SET_MIN_PIN_LENGTH] = profile.max_rp_ids
-    if profile.fingerprints:
+    if profile.built_in:
         said[Said.PREFERRED_PLATFORM_UV_ATTEMPTS] = profile.uv_tries_per_request
-        said[Said.UV_MODALITY] = FINGERPRINT_INTERNAL
+        said[Said.UV_MODALITY] = _modality(profile)
     return said
+
+
+def _modality(profile: Profile) -> int:
+    return (FINGERPRINT_INTERNAL if profile.fingerprints else 0) | (PASSCODE_INTERNAL if profile.verifies_itself else 0)
 
 
 def _rooms(core: Core) -> dict[int, Any]:

@@ -120,7 +120,8 @@ class SensorKind(IntEnum):
 class UserVerification(Protocol):
     """Built-in user verification: a sensor that keeps its templates and compares fingers itself.
 
-    What fingers it sees comes through `Presence`, as answers to `Need.FINGER` and `Need.SAMPLE`.
+    How it went comes through `Presence`, as answers to `Need.VERIFICATION` and `Need.SAMPLE`. A device that verifies
+    people in another way needs no sensor, only a `Presence` that does it.
     """
 
     @property

@@ -60,7 +60,9 @@ class Profile:
     client_pin: bool = True
     """Whether it can have a PIN."""
     fingerprints: bool = False
-    """Whether it has a sensor (built-in user verification)."""
+    """Whether it has a fingerprint sensor: built-in user verification, once a finger is enrolled."""
+    verifies_itself: bool = False
+    """Whether it always has built-in user verification of another kind, such as a prompt of its own for a PIN."""
     discoverable: bool = True
     credential_management: bool = True
     config: bool = True
@@ -105,4 +107,9 @@ class Profile:
 
     @property
     def user_verification(self) -> bool:
-        return self.client_pin or self.fingerprints
+        return self.client_pin or self.built_in
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it can have built-in user verification."""
+        return self.fingerprints or self.verifies_itself

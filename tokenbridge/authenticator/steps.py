@@ -20,8 +20,8 @@ class Need(StrEnum):
     """What a person is asked for."""
 
     TOUCH = "touch"
-    FINGER = "finger"
-    """A finger that is to be recognised."""
+    VERIFICATION = "verification"
+    """To show who it is: a finger that is recognised, a PIN typed on the device."""
     SAMPLE = "sample"
     """A finger that is to be learnt."""
 
@@ -55,7 +55,7 @@ class Result(StrEnum):
     GRANTED = "granted"
     DENIED = "denied"
     NO_MATCH = "no-match"
-    """A finger that is not recognised."""
+    """Somebody else's finger or PIN."""
     TIMED_OUT = "timed-out"
     CANCELLED = "cancelled"
     POOR_SAMPLE = "poor-sample"

@@ -75,7 +75,7 @@ def probe(core: Core, ceremony: Ceremony) -> Steps[None]:
 def check_uv_option(core: Core, source: Mapping[Any, Any], auth: Auth) -> bool:
     """Whether the option "uv" asks for built-in verification; a pinUvAuthParam makes it void (step 5)."""
     wanted = parameters.optional(source, "uv", bool) is True and auth.param is None
-    require(not wanted or core.has_fingers, Status.INVALID_OPTION)
+    require(not wanted or core.has_built_in, Status.INVALID_OPTION)
     return wanted
 
 
@@ -83,7 +83,7 @@ def always_uv(core: Core, ceremony: Ceremony) -> None:
     """With alwaysUv on, what the request lacks is made up for by the sensor, or refused (section 6.1.2 step 6)."""
     if not core.memory.always_uv or ceremony.auth.param is not None or ceremony.uv_wanted:
         return
-    if core.has_fingers:
+    if core.has_built_in:
         ceremony.uv_wanted = True
         return
     refuse_unverified(core)
@@ -98,7 +98,7 @@ def verify(core: Core, ceremony: Ceremony) -> Steps[None]:
     if ceremony.auth.param is not None:
         _verify_token(core, ceremony, ceremony.auth.param)
     elif ceremony.uv_wanted:
-        outcome = yield from built_in(core, ceremony.wait(core, Need.FINGER))
+        outcome = yield from built_in(core, ceremony.wait(core, Need.VERIFICATION))
         _require_matched(core, outcome)
         ceremony.uv = True
         # the finger on the sensor is evidence of interaction as well

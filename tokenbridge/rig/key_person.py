@@ -108,13 +108,16 @@ class Person:
 
     def _outcome(self, asked: Wait) -> Result:
         match asked.need:
-            case Need.FINGER:
-                return Result.GRANTED if self.finger in self._state.fingers.values() else Result.NO_MATCH
+            case Need.VERIFICATION:
+                return Result.GRANTED if self._knows_her() else Result.NO_MATCH
             case Need.SAMPLE if self.poor_samples:
                 self.poor_samples -= 1
                 return Result.POOR_SAMPLE
             case _:
                 return Result.GRANTED
+
+    def _knows_her(self) -> bool:
+        return self._state.profile.verifies_itself or self.finger in self._state.fingers.values()
 
 
 class Sensor:

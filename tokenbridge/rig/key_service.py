@@ -16,9 +16,11 @@ from tokenbridge.errors import DeviceError
 from tokenbridge.rig.key_faults import KeyAction, KeyFault, KeyFaultPlan, distorted
 from tokenbridge.transport.base import DeviceEnd
 from tokenbridge.wire import ctaphid
-from tokenbridge.wire.ctaphid import KEEPALIVE_SECONDS, Assembler, HidCommand, InitPacket, Message
+from tokenbridge.wire.ctaphid import KEEPALIVE_SECONDS, Assembler, FrameError, HidCommand, InitPacket, Message
 
 STOP_SECONDS: Final = 5.0
+NO_COMMAND: Final = (0, 0)
+"""Channel and CTAP2 command that is being answered: none."""
 
 _log = log.get("rig.key")
 
@@ -43,7 +45,7 @@ class KeyService:
         self._end = end
         self._faults = faults
         self._stop = threading.Event()
-        self._answering: dict[int, int] = {}
+        self._answering = NO_COMMAND
         self._haunting: _Haunting | None = None
         self._thread = threading.Thread(target=self._run, name="virtual-key", daemon=True)
 
@@ -58,9 +60,9 @@ class KeyService:
     def answering(self, message: Message) -> None:
         """Told by the device of each whole message, so that faults can be for certain commands."""
         if message.command == HidCommand.CBOR and message.payload:
-            self._answering = {message.channel: message.payload[0]}
-        else:
-            self._answering = {message.channel: 0}
+            self._answering = (message.channel, message.payload[0])
+        elif message.channel == self._answering[0]:
+            self._answering = NO_COMMAND
 
     def stop(self) -> None:
         """Pull the key. The other end sees it leave."""
@@ -127,7 +129,8 @@ class KeyService:
     def _fault_for(self, message: Message) -> KeyFault | None:
         if message.command == HidCommand.KEEPALIVE:
             return None
-        return self._faults.on_answer(self._answering.get(message.channel, 0))
+        channel, command = self._answering
+        return self._faults.on_answer(command if channel == message.channel else 0)
 
     def _put_distorted(self, fault: KeyFault, message: Message) -> None:
         if fault.action is KeyAction.DELAY:
@@ -146,7 +149,10 @@ class KeyService:
 
 
 def _is_init(packet: bytes) -> bool:
-    parsed = ctaphid.parse(packet)
+    try:
+        parsed = ctaphid.parse(packet)
+    except FrameError:
+        return False
     return isinstance(parsed, InitPacket) and parsed.command == HidCommand.INIT
 
 
