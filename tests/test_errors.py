@@ -38,6 +38,8 @@ def make(kind: type[TokenbridgeError], detail: str) -> TokenbridgeError:
         return special[kind.__name__]()
     if issubclass(kind, errors.StatusError):
         return kind(sw=0x6A82, detail=detail)
+    if issubclass(kind, errors.KeyStatus):
+        return kind(status=0x2B, detail=detail)
     if issubclass(kind, Rejected):
         return kind(RejectReason.MALFORMED, detail=detail)
     if issubclass(kind, Undecided):
