@@ -397,6 +397,18 @@ def test_a_late_touch_by_someone_who_wanted_something_else(host: Host) -> None:
     assert host.send(channel, HidCommand.MSG, U2F_REGISTER)[0].payload == b"\x69\x85"
 
 
+def test_a_ctap1_host_that_stops_asking_leaves_no_blinking_key(host: Host) -> None:
+    person = host.bench.person
+    person.mode = Touch.NEVER
+    host.send(host.open(), HidCommand.MSG, U2F_REGISTER)
+    assert host.wakeup() == pytest.approx(2.0)
+    assert host.tick(1.9) == []
+    assert person.asked is not None
+    assert host.tick(0.2) == []
+    assert person.asked is None
+    assert host.wakeup() is None
+
+
 def test_every_whole_message_is_told(host: Host) -> None:
     channel = host.open()
     host.send(channel, HidCommand.CBOR, bytes([CommandByte.GET_INFO]))

@@ -7,16 +7,14 @@ all else is told that the channel is busy. Memory is bounded: one message, and t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from tokenbridge.authenticator.authenticator import Authenticator, Operation
-from tokenbridge.authenticator.ports import Jobs, Pending, Presence, StoreFault
-from tokenbridge.authenticator.steps import Result, Slow, Wait
+from tokenbridge.authenticator.authenticator import Authenticator
+from tokenbridge.authenticator.execution import Execution
+from tokenbridge.authenticator.ports import Jobs, Presence
 from tokenbridge.wire import ctaphid
 from tokenbridge.wire.ctaphid import (
     BROADCAST,
-    KEEPALIVE_SECONDS,
     MAX_LOCK_SECONDS,
     MESSAGE_SECONDS,
     RESERVED_CHANNEL,
@@ -28,32 +26,11 @@ from tokenbridge.wire.ctaphid import (
     HidError,
     InitAnswer,
     InitPacket,
-    KeepaliveStatus,
     Message,
 )
 
 MAX_CHANNELS: Final = 1 << 16
 """Channels that are valid at a time: the numbers go round, and the oldest are forgotten."""
-JOB_SECONDS: Final = 0.02
-"""How often a slow job is looked at; there is no person at it, and it takes a second at most."""
-PRESENCE_SECONDS: Final = 0.05
-"""How often the person is looked at while one is waited for, if nobody calls `tick` sooner."""
-IMPATIENT_SECONDS: Final = 2.0
-"""After which a CTAP1 host that has not asked again has given up: a touch that comes now is not for it."""
-
-
-@dataclass(slots=True)
-class _Busy:
-    """The request that is being carried out."""
-
-    channel: int
-    command: int
-    operation: Operation
-    keepalive_at: float
-    wait: Wait | None = None
-    wait_until: float = 0.0
-    job: Pending[Any] | None = None
-    status: KeepaliveStatus = KeepaliveStatus.PROCESSING
 
 
 class HidDevice:
@@ -72,18 +49,14 @@ class HidDevice:
     ) -> None:
         self._authenticator = authenticator
         self._presence = presence
-        self._jobs = jobs
+        self._execution = Execution(presence, jobs)
         self._on_command = on_command or (lambda _message: None)
         random = authenticator.core.world.random
         self._first = int.from_bytes(random.bytes(3), "big") + 1
         self._given = 0
         self._assembler: Assembler | None = None
         self._assemble_until = 0.0
-        self._busy: _Busy | None = None
         self._lock: tuple[int, float] | None = None
-        self._asked: Wait | None = None
-        """An impatient wait (CTAP1) whose asking goes on between requests."""
-        self._asked_at = 0.0
 
     # --- in -------------------------------------------------------------------------------------------------
 
@@ -101,21 +74,20 @@ class HidDevice:
         if self._assembler is not None and now >= self._assemble_until:
             messages.append(ctaphid.error_message(self._assembler.channel, HidError.MSG_TIMEOUT))
             self._assembler = None
-        messages += self._proceed(now)
+        messages += self._execution.proceed(now)
         return _packets(messages)
 
     def next_wakeup(self, now: float) -> float | None:
         """Seconds until `tick` is wanted, None if only a packet can change anything."""
         moments = [] if self._assembler is None else [self._assemble_until]
-        if self._busy is not None:
-            step = JOB_SECONDS if self._busy.job is not None else PRESENCE_SECONDS
-            moments.append(min(self._busy.keepalive_at, now + step))
+        moment = self._execution.next_moment(now)
+        moments += [] if moment is None else [moment]
         return max(0.0, min(moments) - now) if moments else None
 
     def power_down(self) -> None:
         """The device loses its power: whatever was asked of a person is asked no more."""
-        self._abandon()
-        self._end_asking()
+        self._assembler = None
+        self._execution.power_down()
 
     # --- packets --------------------------------------------------------------------------------------------
 
@@ -127,7 +99,7 @@ class HidDevice:
         if packet.channel == BROADCAST or not self._known(packet.channel):
             raise FrameError(HidError.INVALID_CHANNEL, packet.channel)
         if packet.command == HidCommand.CANCEL:
-            return self._cancelled(packet.channel)
+            return self._execution.cancel(packet.channel)
         return self._begun(packet, now)
 
     def _begun(self, packet: InitPacket, now: float) -> list[Message]:
@@ -136,7 +108,7 @@ class HidDevice:
             # section 11.2.5.4: the same channel is out of step, another one is too early
             same = self._assembler.channel == packet.channel
             raise FrameError(HidError.INVALID_SEQ if same else HidError.CHANNEL_BUSY, packet.channel)
-        if self._busy is not None or self._locked_out(packet.channel, now):
+        if self._execution.channel is not None or self._locked_out(packet.channel, now):
             raise FrameError(HidError.CHANNEL_BUSY, packet.channel)
         self._assembler = Assembler(packet)
         return self._assembled(now)
@@ -197,8 +169,8 @@ class HidDevice:
         """Whatever the channel was at is given up, without an answer."""
         if self._assembler is not None and self._assembler.channel == channel:
             self._assembler = None
-        if self._busy is not None and self._busy.channel == channel:
-            self._abandon()
+        if self._execution.channel == channel:
+            self._execution.abandon()
 
     def _locked_out(self, channel: int, now: float) -> bool:
         if self._lock is not None and now >= self._lock[1]:
@@ -223,8 +195,7 @@ class HidDevice:
                 raise FrameError(HidError.INVALID_LEN, message.channel)
             case _:
                 raise FrameError(HidError.INVALID_CMD, message.channel)
-        self._busy = _Busy(message.channel, message.command, operation, now + KEEPALIVE_SECONDS)
-        return self._proceed(now)
+        return self._execution.start(message, operation, now)
 
     def _wink(self, message: Message) -> list[Message]:
         if message.payload:
@@ -241,98 +212,6 @@ class HidDevice:
             raise FrameError(HidError.INVALID_PAR, message.channel)
         self._lock = (message.channel, now + seconds) if seconds else None
         return [Message(channel=message.channel, command=HidCommand.LOCK)]
-
-    def _cancelled(self, channel: int) -> list[Message]:
-        """CANCEL has no answer of its own: the request that it ends has (section 11.2.9.1.5)."""
-        busy = self._busy
-        if busy is None or busy.channel != channel or busy.command != HidCommand.CBOR:
-            return []
-        if busy.wait is None and busy.job is None:
-            return []
-        busy.operation.cancel()
-        self._end_asking()
-        return self._finish(busy)
-
-    # --- the request under way ------------------------------------------------------------------------------
-
-    def _proceed(self, now: float) -> list[Message]:
-        """Go on with the request as far as it goes, then say that it still goes on if it is time to."""
-        busy = self._busy
-        if busy is None:
-            return []
-        while busy.operation.answer is None and self._step(busy, now):
-            pass
-        if busy.operation.answer is not None:
-            return self._finish(busy)
-        status = KeepaliveStatus.PROCESSING if busy.wait is None else KeepaliveStatus.UPNEEDED
-        # at once when the status changes, else every 100 ms (section 11.2.9.2.1)
-        if now < busy.keepalive_at and status is busy.status:
-            return []
-        busy.status, busy.keepalive_at = status, now + KEEPALIVE_SECONDS
-        return [ctaphid.keepalive(busy.channel, status)]
-
-    def _step(self, busy: _Busy, now: float) -> bool:
-        """Whether the request got any further."""
-        match busy.operation.step:
-            case Wait() as wait:
-                return self._wait_step(busy, wait, now)
-            case Slow(job=job):
-                if busy.job is None:
-                    busy.job = self._jobs.start(job)
-                return self._job_step(busy, busy.job)
-            case _:
-                return False
-
-    def _job_step(self, busy: _Busy, job: Pending[Any]) -> bool:
-        if not job.done():
-            return False
-        busy.job = None
-        try:
-            value = job.result()
-        except StoreFault as err:
-            busy.operation.fail(err)
-        else:
-            busy.operation.resume(value)
-        return True
-
-    def _wait_step(self, busy: _Busy, wait: Wait, now: float) -> bool:
-        if busy.wait is not wait:
-            self._begin_asking(wait, now)
-            busy.wait, busy.wait_until = wait, now + wait.seconds
-        result = self._presence.poll(now)
-        if result is None and wait.patient and now < busy.wait_until:
-            return False
-        busy.wait = None
-        if result is not None or wait.patient:
-            self._end_asking()
-        busy.operation.resume(Result.TIMED_OUT if result is None else result)
-        return True
-
-    def _begin_asking(self, wait: Wait, now: float) -> None:
-        going_on = self._asked == wait and not wait.patient and now - self._asked_at <= IMPATIENT_SECONDS
-        self._asked_at = now
-        if going_on:
-            return
-        self._end_asking()
-        self._presence.begin(wait, now)
-        self._asked = wait
-
-    def _end_asking(self) -> None:
-        if self._asked is not None:
-            self._asked = None
-            self._presence.end()
-
-    def _finish(self, busy: _Busy) -> list[Message]:
-        self._busy = None
-        return [Message(channel=busy.channel, command=busy.command, payload=busy.operation.answer or b"")]
-
-    def _abandon(self) -> None:
-        """Give the request up without an answer."""
-        self._assembler = None
-        if self._busy is not None:
-            self._busy.operation.cancel()
-            self._busy = None
-            self._end_asking()
 
 
 def _packets(messages: Iterable[Message]) -> list[bytes]:
