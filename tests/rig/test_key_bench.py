@@ -137,6 +137,8 @@ def test_where_a_key_is_plugged_in(tmp_path: Path) -> None:
     assert place_for(entry, tmp_path / "s", kernel=kernel) == str(tmp_path / "s" / "blue-B1.key")
     kernel.touch()
     assert place_for(entry, tmp_path / "s", kernel=kernel) == "uhid"
+    with pytest.raises(SetupError, match="can't be a folder"):
+        place_for(entry, kernel, kernel=None)
     with pytest.raises(SetupError, match="/dev/uhid"):
         place_for(entry, None, kernel=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -382,6 +383,22 @@ def test_files_that_are_no_keys(tmp_path: Path, content: str) -> None:
         VirtualKey.load(path)
     with pytest.raises(SetupError, match="There is no virtual key"):
         VirtualKey.load(tmp_path / "other.json")
+
+
+def test_a_file_that_can_not_be_written_any_more(tmp_path: Path) -> None:
+    """The command fails in the words of the specification, and the key goes on."""
+    folder = tmp_path / "keys"
+    key = VirtualKey.create(path=folder / "one.json")
+    two = ctap(key)
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    with pytest.raises(CtapError) as caught:
+        ClientPin(two).set_pin(PIN)
+    assert caught.value.code == ERR.OTHER
+    assert two.get_info().versions
+    key.close()
+    with pytest.raises(SetupError, match="kept in its file"):
+        VirtualKey.create(path=folder / "one.json")
 
 
 def test_a_bench_sets_the_counter_back(key: VirtualKey) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from tokenbridge.authenticator.memory import Credential, Memory
 from tokenbridge.authenticator.pin_protocol import KeyAgreement
 from tokenbridge.authenticator.ports import World
-from tokenbridge.authenticator.profile import PinProtocol, Profile
+from tokenbridge.authenticator.profile import Algorithm, PinProtocol, Profile
 from tokenbridge.authenticator.status import Refusal, Status, require
 from tokenbridge.authenticator.steps import Need, Steps, Wait
 from tokenbridge.authenticator.token import PinUvAuthToken
@@ -82,7 +82,9 @@ class Core:
     @property
     def speaks_u2f(self) -> bool:
         """CTAP1 has no user verification, so it goes when that is always wanted (section 7.2.4)."""
-        return self.profile.u2f and self.world.attestation is not None and not self.memory.always_uv
+        attestation = self.world.attestation
+        signs = attestation is not None and attestation.algorithm is Algorithm.ES256
+        return self.profile.u2f and signs and not self.memory.always_uv
 
     @property
     def rooms_left(self) -> int:

@@ -198,5 +198,8 @@ def place_for(entry: KeyEntry, sockets: Path | None, *, kernel: Path | None = UH
             f"A virtual key needs {UHID}, which is not there or not yours.",
             next_step=f"Run `sudo modprobe uhid` and be root, or set {SOCKETS} to a folder that the bridge watches.",
         )
-    sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as err:
+        raise SetupError(f"{sockets} can't be a folder for keys: {err.strerror or err}.") from err
     return str(sockets.absolute() / f"{entry.name}-{entry.serial}{SUFFIX}")

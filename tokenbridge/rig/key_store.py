@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from tokenbridge.authenticator.memory import Memory
-from tokenbridge.authenticator.ports import KeyGone, NewKey, StoreFull
+from tokenbridge.authenticator.ports import KeyGone, NewKey, StoreFault, StoreFull
 from tokenbridge.authenticator.profile import Algorithm
 from tokenbridge.rig import key_crypto, key_state
 from tokenbridge.rig.key_state import KeyState
@@ -103,9 +103,13 @@ class SoftKeyStore:
         return HKDFExpand(algorithm=hashes.SHA256(), length=32, info=label).derive(self.state.device_key)
 
     def write(self) -> None:
-        """Make the state durable; does nothing for a key without a file."""
-        if self.path is not None:
+        """Make the state durable; does nothing for a key without a file. Raises `StoreFault`."""
+        if self.path is None:
+            return
+        try:
             key_state.write(self.path, self.state)
+        except OSError as err:
+            raise StoreFault(f"{self.path}: {err.strerror or err}") from err
 
 
 class ThreadJobs:

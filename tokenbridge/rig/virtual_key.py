@@ -32,9 +32,9 @@ from tokenbridge.authenticator.authenticator import Authenticator
 from tokenbridge.authenticator.commands import CommandByte
 from tokenbridge.authenticator.hid import HidDevice
 from tokenbridge.authenticator.memory import Memory
-from tokenbridge.authenticator.ports import World
+from tokenbridge.authenticator.ports import StoreFault, World
 from tokenbridge.authenticator.profile import Profile
-from tokenbridge.errors import NotAllowedNow
+from tokenbridge.errors import NotAllowedNow, SetupError
 from tokenbridge.rig import key_state
 from tokenbridge.rig.key_faults import KeyAction, KeyFault, KeyFaultPlan
 from tokenbridge.rig.key_person import Person, Sensor, Touch
@@ -116,7 +116,7 @@ class VirtualKey:
         self._jobs = ThreadJobs()
         self._service: KeyService | None = None
         self._make: Callable[[], DeviceEnd] | None = None
-        self._store.write()
+        self._keep()
 
     @classmethod
     def create(
@@ -127,7 +127,10 @@ class VirtualKey:
         pki: KeyPki | None = None,
         path: Path | None = None,
     ) -> VirtualKey:
-        """A new key without PIN or credentials. Its batch is certified by `pki`, or by a root of its own."""
+        """A new key without PIN or credentials. Its batch is certified by `pki`, or by a root of its own.
+
+        Raises `SetupError` if `path` can't be written.
+        """
         profile = profile or Profile(aaguid=AAGUID)
         now = datetime.now(UTC)
         pki = pki or KeyPki.create(now=now)
@@ -171,13 +174,14 @@ class VirtualKey:
                 raise NotAllowedNow("The key is plugged in.", next_step="Unplug it first.")
             memory = self.memory
             yield memory
-            self._store.save(memory)
+            self.state.memory = memory
+            self._keep()
 
     def change_profile(self, **changes: object) -> None:
         """Another firmware: takes effect when the key is plugged in next."""
         with self._lock:
             self.state.profile = replace(self.state.profile, **changes)  # type: ignore[arg-type]  # named by the caller
-            self._store.write()
+            self._keep()
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -228,6 +232,12 @@ class VirtualKey:
         """Unplug for good."""
         self.unplug()
         self._jobs.close()
+
+    def _keep(self) -> None:
+        try:
+            self._store.write()
+        except StoreFault as err:
+            raise SetupError("The virtual key can't be kept in its file.", detail=str(err)) from err
 
     def _authenticator(self) -> Authenticator:
         world = World(
