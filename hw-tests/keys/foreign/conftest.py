@@ -142,7 +142,7 @@ def verify_credential(tool: Tool, tmp_path: Path) -> Callable[..., Credential]:
 
 
 @pytest.fixture
-def sign_in(tool: Tool, tmp_path: Path) -> Callable[..., list[str]]:
+def sign_in_by_tool(tool: Tool, tmp_path: Path) -> Callable[..., list[str]]:
     """By fido2-assert -G, then -V with the public key; gives the lines of the assertion."""
 
     def sign(
