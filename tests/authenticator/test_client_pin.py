@@ -74,6 +74,7 @@ def test_a_point_off_the_curve_is_refused(bench: Bench, platform: Platform) -> N
     bad_keys = [
         {**agreement, -3: bytes(32)},
         {**agreement, -2: b"short"},
+        {**agreement, -2: agreement[-2][:31], -3: agreement[-2][31:] + agreement[-3]},
         {**agreement, -1: 2},
         {**agreement, 1: 1},
         {},

@@ -73,6 +73,13 @@ def test_a_sealed_id_serves_its_own_site_on_its_own_device_only(bench: Bench) ->
     assert bench.call(GET, sign_in(allow=[descriptor(identity)]))[0] is Status.NO_CREDENTIALS
 
 
+def test_the_counter_is_kept_without_power(bench: Bench) -> None:
+    identity = made(bench)
+    last = AuthenticatorData(bench.ok(GET, sign_in(allow=[descriptor(identity)]))[2]).counter
+    bench.power_cycle()
+    assert AuthenticatorData(bench.ok(GET, sign_in(allow=[descriptor(identity)]))[2]).counter == last + 1
+
+
 def test_a_question_without_touch_says_so_in_the_flags(bench: Bench) -> None:
     identity = made(bench)
     bench.waits.clear()

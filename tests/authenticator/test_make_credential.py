@@ -157,6 +157,13 @@ def test_a_discoverable_credential_replaces_the_one_of_the_same_user(bench: Benc
     assert len(ids) == 2
 
 
+def test_the_key_of_a_replaced_credential_is_forgotten(bench: Bench) -> None:
+    rsa = [{"alg": -257, "type": "public-key"}]
+    for _ in range(2):
+        bench.ok(MAKE, register(options={"rk": True}, algorithms=rsa))
+    assert len(bench.state.kept) == 1
+
+
 def test_a_full_device_takes_replacements_only(make_bench: Maker) -> None:
     bench = make_bench(max_credentials=1)
     bench.ok(MAKE, register(options={"rk": True}))
@@ -181,6 +188,16 @@ def test_excluded_credentials_are_told_to_who_touches(bench: Bench, rk: bool) ->
     assert bench.call(MAKE, request)[0] is Status.CREDENTIAL_EXCLUDED
     bench.results = [Result.CANCELLED]
     assert bench.call(MAKE, request)[0] is Status.KEEPALIVE_CANCEL
+
+
+def test_a_protected_credential_excludes_for_verified_people_only(bench: Bench, platform: Platform) -> None:
+    identity = credential_id(bench.ok(MAKE, register(extensions={"credProtect": 3}))[2])
+    exclude = [descriptor(identity)]
+    bench.ok(MAKE, register(exclude=exclude))
+    platform.set_pin()
+    param = platform.sign(platform.token(1, "example.org"))
+    request = register(exclude=exclude, param=param, protocol=platform.number)
+    assert bench.call(MAKE, request)[0] is Status.CREDENTIAL_EXCLUDED
 
 
 def test_another_sites_credential_excludes_nothing(bench: Bench) -> None:

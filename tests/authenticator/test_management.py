@@ -196,6 +196,13 @@ def test_a_change_of_the_pin_can_be_forced(bench: Bench, platform: Platform) -> 
     assert bench.ok(CommandByte.GET_INFO)[12] is True
 
 
+def test_a_forced_change_ends_the_token(bench: Bench, platform: Platform) -> None:
+    platform.set_pin()
+    token = platform.token(0x20)
+    assert platform.manage(CONFIG, token, 3, {3: True}, prefix=CONFIG_PREFIX)[0] is Status.OK
+    assert platform.manage(CONFIG, token, 2, prefix=CONFIG_PREFIX)[0] is Status.PIN_AUTH_INVALID
+
+
 def test_sites_that_may_know_the_least_length(bench: Bench, platform: Platform) -> None:
     platform.set_pin()
     assert configure(platform, 3, {2: ["example.org"] * 9}) is Status.KEY_STORE_FULL
