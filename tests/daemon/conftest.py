@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -15,6 +16,9 @@ from tokenbridge.card.base import CardCertificate, CardSnapshot, CertificateFact
 from tokenbridge.daemon.site import Offer, Verdict
 from tokenbridge.daemon.steps import Candidate, Wish
 from tokenbridge.rig.pki import RigPki
+
+if TYPE_CHECKING:
+    from .keyring import Keys
 
 T = TypeVar("T")
 
@@ -100,3 +104,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 @pytest.fixture(scope="session")
 def pki() -> RigPki:
     return RigPki.create(now=datetime.now(UTC))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[Keys]:
+    from .keyring import Keys  # noqa: PLC0415  which needs this file's values
+
+    made = Keys(tmp_path)
+    yield made
+    for key in made.made:
+        key.close()

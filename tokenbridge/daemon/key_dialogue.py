@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from tokenbridge.daemon.devices import Devices, Key
+from tokenbridge.daemon.key_pins import KeyPins, NewPin, name_of
 from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.errors import (
     AccessDenied,
     Cancelled,
     DeviceError,
-    KeyPinBlocked,
     KeyPinMissing,
-    KeyPinPaused,
+    KeyPinMustChange,
     KeyPinUnfit,
     KeyPinWrong,
     KeyUvBlocked,
@@ -35,7 +35,6 @@ from tokenbridge.fido.info import KeyFacts, Verification
 from tokenbridge.fido.pin import Tries
 from tokenbridge.fido.session import KeySession
 from tokenbridge.interaction import PinRequest, Secret
-from tokenbridge.transport.base import EventKind
 from tokenbridge.transport.worker import Cancel
 
 T = TypeVar("T")
@@ -67,6 +66,7 @@ class KeyDialogue:
         self._devices = devices
         self._interaction = interaction
         self._request = request
+        self._pins = KeyPins(interaction, request)
 
     def present(self, wanted: str = "") -> list[Key]:
         """The keys that are plugged in and may be used; `wanted` is a serial number or a path."""
@@ -99,16 +99,13 @@ class KeyDialogue:
 
     @asynccontextmanager
     async def one_of(self, keys: Sequence[Key]) -> AsyncIterator[Key]:
-        """The one key that is meant, claimed; of several, the one that is touched."""
+        """The one key that is meant, claimed; of several that nobody uses, the one that is touched."""
+        free = [key for key in keys if not key.claimed_by] or keys[:1]  # claiming one that is used tells by whom
         with ExitStack() as claims:
-            if len(keys) == 1:
-                claims.enter_context(self._devices.claim(keys[0], self._request.program))
-                yield keys[0]
-                return
-            with ExitStack() as meanwhile:
-                for key in keys:
-                    meanwhile.enter_context(self._devices.claim(key, self._request.program))
-                chosen = await self._touched(keys)
+            for key in free:
+                claims.enter_context(self._devices.claim(key, self._request.program))
+            chosen = free[0] if len(free) == 1 else await self._touched(free)
+            claims.close()  # nobody can come in between: nothing is waited for
             claims.enter_context(self._devices.claim(chosen, self._request.program))
             yield chosen
 
@@ -132,15 +129,21 @@ class KeyDialogue:
         raise errors[-1]
 
     async def facts(self, key: Key) -> KeyFacts:
+        """What the key says about itself now. Raises `AccessDenied`."""
         if not key.place.usable:
             raise no_access()
-        return await self._job(key, lambda session: session.facts)
+
+        def work(session: KeySession) -> KeyFacts:
+            session.forget()  # another program may have changed it
+            return session.facts
+
+        return await self._job(key, work)
 
     async def look(self, key: Key, plan: Plan) -> Look:
         """What the key says about itself, how `plan` verifies, and the tries that are left if that is by PIN."""
 
         def work(session: KeySession) -> Look:
-            how = plan(session.facts)
+            how = _planned(session, plan)
             tries = key_pin.tries(session) if how is Verification.PIN else None
             return Look(facts=session.facts, how=how, tries=tries)
 
@@ -149,100 +152,118 @@ class KeyDialogue:
     async def verified(self, key: Key, plan: Plan, work: PinWork[T]) -> T:
         """Run `work` on `key`, with the PIN if `plan` wants it. A wrong PIN or finger may be tried again by the person.
 
-        Raises what `work` raises; `KeyPinPaused`, `KeyPinBlocked` before anybody is asked in vain.
+        A key that insists on a new PIN gets one on the way. No PIN is sent twice but by a person who typed it twice.
+        Raises what `work` raises; `KeyPinPaused`, `KeyPinBlocked` before anybody is asked in vain; `KeyPinMustChange`.
         """
         try:
             return await self._verified(key, plan, work)
+        except KeyPinMustChange:
+            with await self.change_pin(key, NewPin.FORCED) as new:
+                return await self._verified(key, plan, work, new)
         except (KeyPinMissing, KeyVerificationWanted):
             # Another program set its PIN, or reset it, since it was asked about itself; that is forgotten by now.
             return await self._verified(key, plan, work)
 
-    async def _verified(self, key: Key, plan: Plan, work: PinWork[T]) -> T:
+    async def _verified(self, key: Key, plan: Plan, work: PinWork[T], known: Secret | None = None) -> T:
+        """`known` is a PIN that the person has just made: it need not be asked."""
         look = await self.look(key, plan)
-        how, fingers = look.how, 0
+        fingers = 0
         last: SecurityKeyError | None = None
         while True:
-            pin = await self._ask(key, look, last) if how is Verification.PIN else None
+            pin = known or (await self._asked(key, look, last) if look.how is Verification.PIN else None)
+            known = None
             try:
                 with pin or contextlib.nullcontext():
-                    return await self.touching(key, lambda session, pin=pin, how=how: work(session, how, pin))  # type: ignore[misc]
-            except (KeyPinWrong, KeyPinUnfit) as err:
-                last = err
-                look = replace(look, tries=await self._tries(key, err))
+                    return await self.touching(key, lambda session, pin=pin, how=look.how: work(session, how, pin))  # type: ignore[misc]
+            except KeyPinWrong as err:
+                last, look = err, replace(look, tries=await self._tries(key, err))
             except KeyUvFailed as err:
                 last, fingers = err, fingers + 1
                 if fingers >= MAX_FINGERS or isinstance(err, KeyUvBlocked):
                     if not look.facts.has_pin:
                         raise
-                    how = Verification.PIN
-                    look = replace(look, tries=await self._job(key, key_pin.tries))
-            await self._interaction.progress("try-again", **last.as_dict())
+                    look = replace(look, how=Verification.PIN, tries=await self._job(key, key_pin.tries))
+            await self._pins.refused(last)
 
-    async def _tries(self, key: Key, err: KeyPinWrong | KeyPinUnfit) -> Tries:
+    async def _asked(self, key: Key, look: Look, last: SecurityKeyError | None) -> Secret:
+        return await self._pins.ask(key, look.facts, look.tries or Tries(left=0), last)
+
+    async def _tries(self, key: Key, err: KeyPinWrong) -> Tries:
         """What is left: a key that told so with its refusal is not asked again."""
-        if isinstance(err, KeyPinWrong) and err.tries_left is not None:
-            return Tries(left=err.tries_left)
-        return await self._job(key, key_pin.tries)
+        return Tries(left=err.tries_left) if err.tries_left is not None else await self._job(key, key_pin.tries)
 
-    async def _ask(self, key: Key, look: Look, last: SecurityKeyError | None) -> Secret:
-        """The PIN. A person who declines after a mistake hears of the mistake."""
-        tries = look.tries or Tries(left=0)
-        if tries.left == 0:
-            raise KeyPinBlocked()
-        if tries.paused:
-            raise KeyPinPaused()
-        request = replace(
-            self._request,
-            key=name_of(key),
-            tries_left=tries.left,
-            min_length=4,
-            max_length=look.facts.max_pin_length,
-        )
-        try:
-            if request.last_try:
-                await self._interaction.confirm_last_try(request)
-            return key_pin.normalised(await self._interaction.ask_pin(request))
-        except Cancelled as err:
-            if last is not None and err.by == "user":
-                raise last from err
-            raise
+    async def first_pin(self, key: Key, facts: KeyFacts) -> Secret:
+        """Ask for the key's first PIN and set it; what the key refuses is asked again. The caller wipes it."""
+        last: KeyPinUnfit | None = None
+        while True:
+            with ExitStack() as kept:
+                new = kept.enter_context(await self._pins.ask_new(key, facts, NewPin.FIRST, last))
+                try:
+                    await self._job(key, lambda session, new=new: key_pin.set_first(session, new))  # type: ignore[misc]
+                except KeyPinUnfit as err:
+                    last = err
+                else:
+                    kept.pop_all()
+                    return new
+            await self._pins.refused(last)
 
-    async def new_pin(self, key: Key, facts: KeyFacts, *, first: bool) -> Secret:
-        """A new PIN, typed twice on the caller's side; checked before it goes anywhere."""
-        asked = {
-            "purpose": "first-pin" if first else "new-pin",
-            "key": name_of(key),
-            "min_length": facts.min_pin_length,
-            "max_length": facts.max_pin_length,
-        }
-        new = key_pin.normalised(await self._interaction.ask_text("new-pin", asked))
-        try:
-            key_pin.check_new(new, facts)
-        except KeyPinUnfit:
-            new.wipe()
-            raise
-        return new
+    async def change_pin(self, key: Key, purpose: NewPin) -> Secret:
+        """Ask for the PIN and for a new one, and change it. The new one, which the caller wipes.
+
+        Raises as `verified` does; who declines a change that the key insists on gets `KeyPinMustChange`.
+        """
+        with ExitStack() as kept:
+            try:
+                new = await self._changed(key, purpose, kept)
+            except Cancelled as err:
+                if purpose is NewPin.FORCED and err.by == "user":
+                    raise KeyPinMustChange() from err
+                raise
+            kept.pop_all()
+            return new
+
+    async def _changed(self, key: Key, purpose: NewPin, kept: ExitStack) -> Secret:
+        """What was typed is wiped with `kept`. Whichever of the two PINs the key refuses is asked again."""
+        new: Secret | None = None
+        last: SecurityKeyError | None = None
+        while True:
+            look = await self.look(key, lambda _: Verification.PIN)
+            if last is not None:
+                await self._pins.refused(last)
+            with await self._asked(key, look, last) as old:
+                new = new or kept.enter_context(await self._pins.ask_new(key, look.facts, purpose))
+                try:
+                    await self._job(key, lambda session, old=old, new=new: key_pin.change(session, old, new))  # type: ignore[misc]
+                    return new
+                except KeyPinWrong as err:
+                    last = err
+                except KeyPinUnfit as err:
+                    last, new = err, None
 
     async def touching(self, key: Key, work: Work[T]) -> T:
         """Run `work`, which may wait for a touch: says so after two seconds."""
+        async with self._hinting(key) as wanted:
+            return await self._job(key, work, TOUCH_SECONDS, on_touch=wanted)
+
+    @asynccontextmanager
+    async def _hinting(self, key: Key) -> AsyncIterator[Callable[[], None]]:
+        """Gives what a worker calls when the key wants to be touched, from its thread and however late."""
         loop = asyncio.get_running_loop()
-        hint: asyncio.Task[None] | None = None
+        wanted = asyncio.Event()
 
-        def begin() -> None:
-            nonlocal hint
-            if hint is None:
-                hint = asyncio.create_task(self._hint(key))
+        def touch_is_wanted() -> None:
+            with contextlib.suppress(RuntimeError):  # the bridge has ended
+                loop.call_soon_threadsafe(wanted.set)
 
-        def tell() -> None:
-            loop.call_soon_threadsafe(begin)
-
+        hint = asyncio.create_task(self._hint(key, wanted))
         try:
-            return await self._job(key, work, TOUCH_SECONDS, on_touch=tell)
+            yield touch_is_wanted
         finally:
-            if hint is not None:
-                hint.cancel()
+            hint.cancel()
+            await asyncio.gather(hint, return_exceptions=True)
 
-    async def _hint(self, key: Key) -> None:
+    async def _hint(self, key: Key, wanted: asyncio.Event) -> None:
+        await wanted.wait()
         await asyncio.sleep(TOUCH_HINT_SECONDS)
         await self._interaction.progress("touch-key", key=name_of(key))
 
@@ -263,8 +284,7 @@ class KeyDialogue:
         """Returns when `key` is no longer plugged in."""
         async with self._devices.events() as events:
             while self._devices.picture.keys.get(key.place.path) is key:
-                if (await events.get()).kind is EventKind.KEY_REMOVED:
-                    continue
+                await events.get()
 
     async def plugged_in(self, seconds: float, known: Sequence[Key] = ()) -> Key:
         """The next key that is plugged in anew and may be opened. Raises `NoDevice` when none is in time."""
@@ -279,10 +299,13 @@ class KeyDialogue:
             raise NoDevice("No security key was plugged in in time.", next_step="Start again.") from None
 
 
-def name_of(key: Key) -> str:
-    """The key as a person knows it."""
-    name = key.place.name or "Security key"
-    return f"{name} ({key.place.serial})" if key.place.serial else name
+def _planned(session: KeySession, plan: Plan) -> Verification:
+    """As `plan` decides; before it refuses, the key is asked once more what it is: another program may have helped."""
+    try:
+        return plan(session.facts)
+    except SecurityKeyError:
+        session.forget()
+        return plan(session.facts)
 
 
 def no_access() -> AccessDenied:

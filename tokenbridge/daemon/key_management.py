@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from tokenbridge.daemon import views
 from tokenbridge.daemon.devices import Devices, Key
-from tokenbridge.daemon.key_dialogue import KeyDialogue, name_of
+from tokenbridge.daemon.key_dialogue import KeyDialogue
+from tokenbridge.daemon.key_pins import NewPin, name_of
 from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.errors import DeviceError, NotAllowedNow, TokenbridgeError
 from tokenbridge.fido import credentials, fingerprints, verification
@@ -61,8 +62,8 @@ class KeyManagement:
                     "The security key has a PIN already.", next_step="Use `tokenbridge key pin change`."
                 )
             key_pin.protocol_of(facts)  # refuses keys that take none, before anybody types
-            with await self._dialogue.new_pin(key, facts, first=True) as new:
-                await self._dialogue.touching(key, lambda session: key_pin.set_first(session, new))
+            with await self._dialogue.first_pin(key, facts):
+                pass
         return {"changed": True, "key": name_of(key)}
 
     async def change_pin(self) -> Result:
@@ -70,8 +71,8 @@ class KeyManagement:
             facts = await self._dialogue.facts(key)
             if not facts.has_pin:
                 raise NotAllowedNow("The security key has no PIN yet.", next_step="Use `tokenbridge key pin set`.")
-            with await self._dialogue.new_pin(key, facts, first=False) as new:
-                await self._dialogue.verified(key, _by_pin, lambda session, _, pin: _change(session, pin, new))
+            with await self._dialogue.change_pin(key, NewPin.CHANGED):
+                pass
         return {"changed": True, "key": name_of(key)}
 
     async def list_credentials(self) -> Result:
@@ -81,15 +82,13 @@ class KeyManagement:
 
     async def delete_credential(self, prefix: str, *, sure: bool) -> Result:
         async with self._one() as key:
-            token, found = await self._token(key, Permission.CREDENTIAL_MANAGEMENT, credentials.stored)
-            try:
+            with _TokenCase() as case:
+                found = await self._with_token(key, Permission.CREDENTIAL_MANAGEMENT, credentials.stored, case)
                 chosen = credentials.matching(found, prefix)
                 if not sure:
                     what = f"Delete the credential of {chosen.account or 'an account'} at {chosen.rp_id}?"
                     await self._interaction.confirm(what, "It can't be undone.")
-                await self._dialogue.touching(key, lambda session: credentials.delete(session, token, chosen.id))
-            finally:
-                token.wipe()
+                await self._dialogue.touching(key, lambda session: credentials.delete(session, case.token, chosen.id))
         return {"key": name_of(key), "deleted": views.credential(chosen)}
 
     async def list_fingerprints(self) -> Result:
@@ -165,8 +164,14 @@ class KeyManagement:
             raise DeviceError("That is another security key. Nothing was erased.", next_step="Start again.")
         return again
 
-    def _one(self) -> AbstractAsyncContextManager[Key]:
-        return _One(self._dialogue, self._wanted)
+    @asynccontextmanager
+    async def _one(self) -> AsyncIterator[Key]:
+        """The key that is meant, claimed: waits a moment for one, and refuses to guess among several."""
+        keys = await self._dialogue.wait(self._wanted, seconds=FIND_SECONDS)
+        if len(keys) > 1:
+            raise DeviceError(f"There are {len(keys)} security keys.", next_step=f"Name one: {_names(keys)}.")
+        async with self._dialogue.one_of(keys) as key:
+            yield key
 
     async def _brief(self, key: Key) -> Result:
         try:
@@ -174,42 +179,58 @@ class KeyManagement:
         except TokenbridgeError as err:
             return views.unusable_key(key.place, err)
 
-    async def _with_token(self, key: Key, permission: Permission, work: Callable[[KeySession, Token], T]) -> T:
-        token, result = await self._token(key, permission, work)
-        token.wipe()
-        return result
+    async def _with_token(
+        self,
+        key: Key,
+        permission: Permission,
+        work: Callable[[KeySession, Token], T],
+        case: _TokenCase | None = None,
+    ) -> T:
+        """What `work` returns; `case` keeps the token for what follows a question, else it is wiped at once."""
 
-    async def _token(self, key: Key, permission: Permission, work: Callable[[KeySession, Token], T]) -> tuple[Token, T]:
-        """The token as well, for what follows a question; the caller wipes it."""
-
-        def verified(session: KeySession, how: Verification, pin: Secret | None) -> tuple[Token, T]:
+        def verified(session: KeySession, how: Verification, pin: Secret | None) -> T:
             token = _exchange(session, how, pin, permission)
+            if case is not None:
+                case.put(token)
             try:
-                return token, work(session, token)
-            except BaseException:
-                token.wipe()
-                raise
+                return work(session, token)
+            finally:
+                if case is None:
+                    token.wipe()
 
         return await self._dialogue.verified(key, verification.to_manage, verified)
 
 
-class _One:
-    """The key that is meant, claimed: waits a moment for one, and refuses to guess among several."""
+class _TokenCase:
+    """Holds a token between a key's worker and the dialogue, and wipes it whichever of the two is done first."""
 
-    def __init__(self, dialogue: KeyDialogue, wanted: str) -> None:
-        self._dialogue = dialogue
-        self._wanted = wanted
-        self._claim: AbstractAsyncContextManager[Key] | None = None
+    def __init__(self) -> None:
+        self._token: Token | None = None
+        self._closed = False
 
-    async def __aenter__(self) -> Key:
-        keys = await self._dialogue.wait(self._wanted, seconds=FIND_SECONDS)
-        if len(keys) > 1:
-            raise DeviceError(f"There are {len(keys)} security keys.", next_step=f"Name one: {_names(keys)}.")
-        self._claim = self._dialogue.one_of(keys)
-        return await self._claim.__aenter__()
+    def put(self, token: Token) -> None:
+        """From the worker's thread: the dialogue may have been cancelled meanwhile."""
+        self._wipe()
+        self._token = token
+        if self._closed:
+            self._wipe()
 
-    async def __aexit__(self, *what: Any) -> bool | None:
-        return None if self._claim is None else await self._claim.__aexit__(*what)
+    @property
+    def token(self) -> Token:
+        if self._token is None:
+            raise TokenbridgeError(detail="no token was got")
+        return self._token
+
+    def __enter__(self) -> _TokenCase:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        self._wipe()
+
+    def _wipe(self) -> None:
+        if self._token is not None:
+            self._token.wipe()
 
 
 def _names(keys: Sequence[Key]) -> str:
@@ -218,12 +239,6 @@ def _names(keys: Sequence[Key]) -> str:
 
 def _by_pin(facts: KeyFacts) -> Verification:  # noqa: ARG001  a plan is asked with the facts
     return Verification.PIN
-
-
-def _change(session: KeySession, old: Secret | None, new: Secret) -> None:
-    if old is None:
-        raise TokenbridgeError(detail="no PIN was asked")
-    key_pin.change(session, old, new)
 
 
 def _exchange(session: KeySession, how: Verification, pin: Secret | None, permission: Permission) -> Token:

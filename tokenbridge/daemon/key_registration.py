@@ -12,12 +12,10 @@ from tokenbridge.daemon.devices import Devices, Key
 from tokenbridge.daemon.key_dialogue import KeyDialogue
 from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.errors import Cancelled, TokenbridgeError
-from tokenbridge.fido import pin as key_pin
 from tokenbridge.fido import register, verification
 from tokenbridge.fido.info import KeyFacts, Verification
 from tokenbridge.fido.register import Made
 from tokenbridge.fido.request import CreationRequest, Need, creation_request
-from tokenbridge.fido.session import KeySession
 from tokenbridge.interaction import PinRequest, Secret
 
 SignIn = Callable[[], Awaitable[Secret]]
@@ -104,15 +102,12 @@ class KeyRegistration:
     ) -> Made | None:
         """Set the key's first PIN and go on with it. None: the person wants none, and the site does not insist."""
         try:
-            new = await dialogue.new_pin(key, facts, first=True)
+            new = await dialogue.first_pin(key, facts)
         except Cancelled as err:
             if err.by != "user" or request.verification is Need.REQUIRED:
                 raise
             return None
-
-        def work(session: KeySession) -> Made:
-            key_pin.set_first(session, new)
-            return register.create(session, request, Verification.PIN, new)
-
         with new:
-            return await dialogue.touching(key, work)
+            return await dialogue.touching(
+                key, lambda session: register.create(session, request, Verification.PIN, new)
+            )

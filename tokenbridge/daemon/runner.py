@@ -317,8 +317,11 @@ class SignIn:
                 await self._site.cancel(offer.transaction)
 
     async def _clean_up(self, state: State) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)  # they hold claims: the next caller must not find the device taken
         await self._release()
         while not self._events.empty():
             _wipe_typed(self._events.get_nowait())

@@ -52,7 +52,7 @@ class Streams:
         """Cancel all and wait until they have tidied up."""
         tasks = list(self._tasks)
         for task in tasks:
-            task.cancel()
+            _cancel(task)
         if tasks:
             await asyncio.wait(tasks, timeout=2)
 
@@ -101,6 +101,12 @@ async def _lines(lines: asyncio.Queue[Line], task: asyncio.Task[Line]) -> AsyncG
         yield _encode(task.result())
     finally:
         getting.cancel()
+        _cancel(task)
+
+
+def _cancel(task: asyncio.Task[Line]) -> None:
+    """Once: a second time would interrupt the tidying up that the first began."""
+    if not task.cancelling():
         task.cancel()
 
 

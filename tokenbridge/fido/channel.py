@@ -95,6 +95,8 @@ class KeyChannel(CtapDevice):
         on_keepalive: Callable[[STATUS], None] | None = None,  # noqa: ARG002  `on_touch` serves
     ) -> bytes:
         """Send a request and return its answer. Raises the `DeviceError` family, `Cancelled`."""
+        if self._number == BROADCAST:
+            self.open()
         started = time.monotonic()
         answer = self._exchange(cmd, data, mine=lambda _: True)
         secret = cmd == HidCommand.CBOR and data[:1] == bytes([CLIENT_PIN])
@@ -134,9 +136,10 @@ class KeyChannel(CtapDevice):
         self._wait(BUSY_PAUSE)
 
     def _send(self, command: int, data: bytes) -> None:
+        # Whole, or not at all: a key that has half a request takes no other one.
+        self.cancel.check()
         try:
             for packet in Message(channel=self._number, command=command, payload=data).packets():
-                self.cancel.check()
                 self._link.send(packet)
         except FrameError as err:
             raise LinkFailed("The request is too long for a security key.", detail=str(err)) from err
@@ -208,15 +211,20 @@ class KeyChannel(CtapDevice):
         return packet
 
     def _abandon(self) -> None:
-        """Tell the key that nobody waits (section 11.2.9.1.5), and let it answer: it stops blinking at once."""
+        """Tell the key that nobody waits (section 11.2.9.1.5), and let it answer: it stops blinking at once.
+
+        One that does not may answer later, when something else has been asked: its channel is not used any more.
+        """
         if self._number == BROADCAST:
             return
+        channel, self._number = self._number, BROADCAST
         end = time.monotonic() + CANCEL_SECONDS
-        for packet in Message(channel=self._number, command=HidCommand.CANCEL).packets():
+        for packet in Message(channel=channel, command=HidCommand.CANCEL).packets():
             self._link.send(packet)
         while (left := end - time.monotonic()) > 0:
             raw = self._link.receive(left)
-            if raw is not None and _ends_request(raw, self._number):
+            if raw is not None and _ends_request(raw, channel):
+                self._number = channel
                 return
 
     def _drain(self) -> None:

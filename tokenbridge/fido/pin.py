@@ -17,7 +17,14 @@ from typing import Any, Final
 from fido2.ctap2.base import Ctap2
 from fido2.ctap2.pin import ClientPin, PinProtocol, PinProtocolV1, PinProtocolV2
 
-from tokenbridge.errors import KeyPinUnfit, KeyPinWrong, KeyUnsupported, TokenbridgeError
+from tokenbridge.errors import (
+    KeyPinMustChange,
+    KeyPinPaused,
+    KeyPinUnfit,
+    KeyPinWrong,
+    KeyUnsupported,
+    TokenbridgeError,
+)
 from tokenbridge.fido.info import KeyFacts
 from tokenbridge.fido.session import KeySession
 from tokenbridge.interaction import Secret
@@ -100,7 +107,7 @@ def token(session: KeySession, pin: Secret, permission: Permission, rp_id: str |
     """
     check(pin, session.facts)
     protocol = protocol_of(session.facts)
-    with _wrong_pin_counted(session), session.calling() as ctap:
+    with _change_first(session), _wrong_pin_counted(session), session.calling() as ctap:
         agreement, shared = _agree(ctap, protocol)
         answer = ctap.client_pin(
             protocol.VERSION,
@@ -131,7 +138,7 @@ def set_first(session: KeySession, new: Secret) -> None:
     """setPIN (section 6.5.5.5): for a key without one."""
     check_new(new, session.facts)
     protocol = protocol_of(session.facts)
-    with session.calling() as ctap:
+    with _forgetting(session), session.calling() as ctap:
         agreement, shared = _agree(ctap, protocol)
         encrypted = protocol.encrypt(shared, _padded(new))
         ctap.client_pin(
@@ -141,7 +148,6 @@ def set_first(session: KeySession, new: Secret) -> None:
             new_pin_enc=encrypted,
             pin_uv_param=protocol.authenticate(shared, encrypted),
         )
-    session.forget()
 
 
 def change(session: KeySession, old: Secret, new: Secret) -> None:
@@ -149,7 +155,7 @@ def change(session: KeySession, old: Secret, new: Secret) -> None:
     check(old, session.facts)
     check_new(new, session.facts)
     protocol = protocol_of(session.facts)
-    with _wrong_pin_counted(session), session.calling() as ctap:
+    with _forgetting(session), _wrong_pin_counted(session), session.calling() as ctap:
         agreement, shared = _agree(ctap, protocol)
         encrypted, old_hash = protocol.encrypt(shared, _padded(new)), protocol.encrypt(shared, _hash(old))
         ctap.client_pin(
@@ -160,7 +166,6 @@ def change(session: KeySession, old: Secret, new: Secret) -> None:
             new_pin_enc=encrypted,
             pin_uv_param=protocol.authenticate(shared, encrypted + old_hash),
         )
-    session.forget()
 
 
 def protocol_of(facts: KeyFacts) -> PinProtocol:
@@ -216,7 +221,30 @@ def _wrong_pin_counted(session: KeySession) -> Iterator[None]:
             left = tries(session)
         except TokenbridgeError:
             raise err from None
+        if left.paused:
+            raise KeyPinPaused(detail=err.detail) from err
         raise KeyPinWrong(tries_left=left.left, detail=err.detail) from err
+
+
+@contextmanager
+def _forgetting(session: KeySession) -> Iterator[None]:
+    """Afterwards the key is asked anew what it is: a refusal, too, may mean that it has a PIN already."""
+    try:
+        yield
+    finally:
+        session.forget()
+
+
+@contextmanager
+def _change_first(session: KeySession) -> Iterator[None]:
+    """A key that insists on a new PIN refuses as if the one it got were wrong, or unfit (section 6.5.5.7)."""
+    try:
+        yield
+    except (KeyPinWrong, KeyPinUnfit) as err:
+        session.forget()
+        if session.facts.force_pin_change:
+            raise KeyPinMustChange(detail=err.detail) from err
+        raise
 
 
 def normalised(typed: Secret) -> Secret:
