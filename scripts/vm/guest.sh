@@ -7,7 +7,6 @@ mkdir -p /dev/pts /dev/shm /run/out /run/tmp /run/lock
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=1777 tmpfs /run/tmp
-mount -t configfs configfs /sys/kernel/config 2>/dev/null
 mount -t 9p -o version=9p2000.L,trans=virtio,access=any,msize=512000 out /run/out
 ln -sf /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin

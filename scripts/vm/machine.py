@@ -84,6 +84,8 @@ class Machine:
             *("-device", "virtio-serial-pci"),
             *("-chardev", f"socket,id=agent,fd={listener},server=on,wait=off"),
             *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
+            # A smartcard reader, seen once the guest loads uhci-hcd. Not at xHCI, where QEMU tears CCID answers apart.
+            *("-device", "piix3-usb-uhci,id=uhci", "-device", "usb-ccid,bus=uhci.0"),
         ]
 
     def wait_ready(self) -> Session:
