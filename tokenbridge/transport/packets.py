@@ -117,5 +117,6 @@ def _place(entry: os.DirEntry[str]) -> KeyPlace | None:
     if entry.name.startswith(".") or not entry.name.endswith(SUFFIX):
         return None
     name, _, serial = entry.name.removesuffix(SUFFIX).rpartition("-")
-    instance = str(entry.inode())
+    facts = entry.stat(follow_symlinks=False)
+    instance = f"{facts.st_ino}-{facts.st_ctime_ns}"  # numbers of files are used again
     return KeyPlace(path=entry.path, name=name or serial, serial=serial if name else "", instance=instance)
