@@ -9,14 +9,13 @@ from typing import Any, Final
 from fido2.ctap2.credman import CredentialManagement
 from fido2.webauthn import PublicKeyCredentialDescriptor, PublicKeyCredentialType
 
-from tokenbridge.errors import BadKeyData, KeyUnsupported, NoCredential
+from tokenbridge.errors import KeyUnsupported, NoCredential
 from tokenbridge.fido.pin import Token
 from tokenbridge.fido.session import KeySession
-from tokenbridge.interaction import one_line
+from tokenbridge.fido.values import count, members, octets, text
 
 MAX_SITES: Final = 256
 MAX_CREDENTIALS: Final = 1024
-MAX_TEXT: Final = 64
 RESULT = CredentialManagement.RESULT
 
 
@@ -45,10 +44,10 @@ def stored(session: KeySession, token: Token) -> Stored:
         manage = _manage(session, token)
         room = manage.get_metadata()
         found = []
-        if _count(room[RESULT.EXISTING_CRED_COUNT], MAX_CREDENTIALS):
+        if count(room[RESULT.EXISTING_CRED_COUNT], MAX_CREDENTIALS):
             for site in _sites(manage):
                 found += _of_site(manage, site)
-        return Stored(credentials=tuple(found), rooms_left=_count(room[RESULT.MAX_REMAINING_COUNT], 1 << 16))
+        return Stored(credentials=tuple(found), rooms_left=count(room[RESULT.MAX_REMAINING_COUNT], 1 << 16))
 
 
 def delete(session: KeySession, token: Token, credential: bytes) -> None:
@@ -80,33 +79,23 @@ def _manage(session: KeySession, token: Token) -> CredentialManagement:
 
 def _sites(manage: CredentialManagement) -> list[Mapping[int, Any]]:
     first = manage.enumerate_rps_begin()
-    count = _count(first[RESULT.TOTAL_RPS], MAX_SITES)
-    return [first, *(manage.enumerate_rps_next() for _ in range(count - 1))] if count else []
+    sites = count(first[RESULT.TOTAL_RPS], MAX_SITES)
+    return [first, *(manage.enumerate_rps_next() for _ in range(sites - 1))] if sites else []
 
 
 def _of_site(manage: CredentialManagement, site: Mapping[int, Any]) -> list[StoredCredential]:
     first = manage.enumerate_creds_begin(site[RESULT.RP_ID_HASH])
-    count = _count(first.get(RESULT.TOTAL_CREDENTIALS, 1), MAX_CREDENTIALS)
-    rp_id = _text(site[RESULT.RP].get("id"))
-    return [_credential(rp_id, item) for item in (first, *(manage.enumerate_creds_next() for _ in range(count - 1)))]
+    kept = count(first.get(RESULT.TOTAL_CREDENTIALS, 1), MAX_CREDENTIALS)
+    rp_id = text(members(site[RESULT.RP]).get("id"))
+    return [_credential(rp_id, item) for item in (first, *(manage.enumerate_creds_next() for _ in range(kept - 1)))]
 
 
 def _credential(rp_id: str, item: Mapping[int, Any]) -> StoredCredential:
-    user = item[RESULT.USER]
+    user = members(item[RESULT.USER])
     return StoredCredential(
-        id=bytes(item[RESULT.CREDENTIAL_ID]["id"]),
+        id=octets(item[RESULT.CREDENTIAL_ID]["id"]),
         rp_id=rp_id,
-        account=_text(user.get("name")),
-        display_name=_text(user.get("displayName")),
-        protection=_count(item.get(RESULT.CRED_PROTECT, 1), 3),
+        account=text(user.get("name")),
+        display_name=text(user.get("displayName")),
+        protection=count(item.get(RESULT.CRED_PROTECT, 1), 3),
     )
-
-
-def _text(value: Any) -> str:
-    return one_line(value[:MAX_TEXT]) if isinstance(value, str) else ""
-
-
-def _count(value: Any, limit: int) -> int:
-    if not isinstance(value, int) or not 0 <= value <= limit:
-        raise BadKeyData(detail=f"count {value!r}")
-    return value

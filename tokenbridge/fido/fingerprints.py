@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fido2.ctap import CtapError
 from fido2.ctap2.bio import BioEnrollment, CaptureError, FPBioEnrollment
 
-from tokenbridge.errors import BadKeyData, KeyNotTouched, KeyUnsupported, KeyUvFailed, TokenbridgeError
+from tokenbridge.errors import KeyNotTouched, KeyUnsupported, KeyUvFailed, TokenbridgeError
 from tokenbridge.fido.pin import Token
 from tokenbridge.fido.session import KeySession
-from tokenbridge.interaction import one_line
+from tokenbridge.fido.values import count, octets, text
 
+INFO: Final = BioEnrollment.TEMPLATE_INFO
 MAX_FINGERS: Final = 64
 MAX_SAMPLES: Final = 100
 MAX_ABSENT: Final = 3
 """Samples in a row for which nobody touched the sensor."""
 NO_ACTIVITY: Final = 0x0D
-MAX_TEXT: Final = 64
 
 FEEDBACK: Final = {
     0x01: "too high on the sensor",
@@ -53,10 +53,9 @@ class Finger:
 def enrolled(session: KeySession, token: Token) -> tuple[Finger, ...]:
     """The fingers that the key knows."""
     with session.calling():
-        found = _manage(session, token).enumerate_enrollments()
-        if len(found) > MAX_FINGERS:
-            raise BadKeyData(detail=f"{len(found)} fingers")
-        return tuple(Finger(id=bytes(key), name=_text(name)) for key, name in found.items())
+        found = _enrolled(_manage(session, token))
+        count(len(found), MAX_FINGERS)
+        return tuple(Finger(id=octets(item[INFO.ID]), name=text(item.get(INFO.NAME))) for item in found)
 
 
 def add(session: KeySession, token: Token, name: str, tell: Tell) -> Finger:
@@ -72,7 +71,7 @@ def add(session: KeySession, token: Token, name: str, tell: Tell) -> Finger:
         if name:
             manage.set_name(template, name)
     session.forget()
-    return Finger(id=bytes(template), name=name)
+    return Finger(id=octets(template), name=name)
 
 
 def rename(session: KeySession, token: Token, finger: bytes, name: str) -> None:
@@ -104,6 +103,18 @@ def _manage(session: KeySession, token: Token) -> FPBioEnrollment:
         return FPBioEnrollment(ctap, token.protocol, bytes(token.secret.reveal()))
 
 
+def _enrolled(manage: FPBioEnrollment) -> Sequence[Mapping[int, Any]]:
+    """What python-fido2's own call asks, which wants each finger to have a name; keys may leave it out."""
+    try:
+        answer = manage._call(FPBioEnrollment.CMD.ENUMERATE_ENROLLMENTS)
+    except CtapError as err:
+        if err.code == CtapError.ERR.INVALID_OPTION:  # none (section 6.7.6)
+            return ()
+        raise
+    found: Sequence[Mapping[int, Any]] = answer[BioEnrollment.RESULT.TEMPLATE_INFOS]
+    return found
+
+
 def _samples(context: Any, tell: Tell) -> bytes:
     absent = 0
     for _ in range(MAX_SAMPLES):
@@ -117,7 +128,7 @@ def _samples(context: Any, tell: Tell) -> bytes:
             continue
         tell(int(context.remaining or 0), "")
         if template is not None:
-            return bytes(template)
+            return octets(template)
     raise KeyUvFailed(
         "The key did not get enough good samples of your finger.", next_step="Clean the sensor and retry."
     )
@@ -129,7 +140,3 @@ def _give_up(context: Any) -> None:
         context.cancel()
     except (CtapError, TokenbridgeError, ValueError):
         return
-
-
-def _text(value: Any) -> str:
-    return one_line(value[:MAX_TEXT]) if isinstance(value, str) else ""

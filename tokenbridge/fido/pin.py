@@ -27,10 +27,12 @@ from tokenbridge.errors import (
 )
 from tokenbridge.fido.info import KeyFacts
 from tokenbridge.fido.session import KeySession
+from tokenbridge.fido.values import count
 from tokenbridge.interaction import Secret
 
 CMD = ClientPin.CMD
 RESULT = ClientPin.RESULT
+MAX_TRIES: Final = 255
 MAX_BYTES: Final = 63
 PADDED: Final = 64
 """Section 6.5.1: a PIN has at most 63 bytes of UTF-8 and is sent filled up to 64 with zeros."""
@@ -96,7 +98,9 @@ def tries(session: KeySession) -> Tries:
     """getPINRetries (section 6.5.5.2). Costs no try."""
     with session.calling() as ctap:
         answer = ctap.client_pin(protocol_of(session.facts).VERSION, CMD.GET_PIN_RETRIES)
-        return Tries(left=_count(answer[RESULT.PIN_RETRIES]), paused=answer.get(RESULT.POWER_CYCLE_STATE) is True)
+        return Tries(
+            left=count(answer[RESULT.PIN_RETRIES], MAX_TRIES), paused=answer.get(RESULT.POWER_CYCLE_STATE) is True
+        )
 
 
 def token(session: KeySession, pin: Secret, permission: Permission, rp_id: str | None = None) -> Token:
@@ -203,12 +207,6 @@ def _hash(pin: Secret) -> bytes:
 
 def _padded(pin: Secret) -> bytes:
     return bytes(pin.reveal()).ljust(PADDED, b"\0")
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value <= 255:
-        raise ValueError(f"tries left: {value!r}")
-    return value
 
 
 @contextmanager

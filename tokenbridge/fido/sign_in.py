@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fido2.ctap import CtapError
-from fido2.ctap2.base import AssertionResponse, Ctap2
+from fido2.ctap2.base import AssertionResponse, Ctap2, args
 from fido2.webauthn import (
     AuthenticationResponse,
     AuthenticatorAssertionResponse,
@@ -29,10 +29,12 @@ from tokenbridge.fido.pin import Permission, Token
 from tokenbridge.fido.request import AssertionRequest, Need
 from tokenbridge.fido.session import KeySession
 from tokenbridge.fido.status import by_finger
-from tokenbridge.interaction import Secret, one_line
+from tokenbridge.fido.values import count, members, octets, text
+from tokenbridge.interaction import Secret
 
 MAX_ACCOUNTS: Final = 64
-MAX_NAME: Final = 64
+CREDENTIAL: Final = 0x01
+"""Member of getAssertion's answer (section 6.2)."""
 PROBE_HASH: Final = b"\0" * 32
 
 
@@ -81,19 +83,22 @@ def _assertions(
     ctap: Ctap2, request: AssertionRequest, allow: Sequence[bytes], token: Token | None, *, built_in: bool
 ) -> list[AssertionResponse]:
     digest = request.client_data.hash
-    first = ctap.get_assertion(
+    asked = args(
         request.rp_id,
         digest,
         _descriptors(allow),
-        options={"uv": True} if built_in else None,
-        pin_uv_param=None if token is None else token.sign(digest),
-        pin_uv_protocol=None if token is None else token.protocol.VERSION,
+        None,
+        {"uv": True} if built_in else None,
+        None if token is None else token.sign(digest),
+        None if token is None else token.protocol.VERSION,
     )
-    count = first.number_of_credentials or 1
-    if not isinstance(count, int) or not 1 <= count <= MAX_ACCOUNTS:
-        raise BadKeyData(detail=f"{count!r} credentials")
+    answer = dict(ctap.send_cbor(Ctap2.CMD.GET_ASSERTION, asked))
+    if len(allow) == 1:
+        answer.setdefault(CREDENTIAL, {"type": "public-key", "id": allow[0]})  # may be left out then (section 6.2.2)
+    first = AssertionResponse.from_dict(answer)
+    found = count(first.number_of_credentials or 1, MAX_ACCOUNTS)
     # A list of credentials names the account already: the first that fits is as good as any (section 6.2.2).
-    return [first, *(ctap.get_next_assertion() for _ in range(count - 1 if not allow else 0))]
+    return [first, *(ctap.get_next_assertion() for _ in range(found - 1 if not allow else 0))]
 
 
 def _descriptors(ids: Sequence[bytes]) -> list[Mapping[str, Any]] | None:
@@ -138,37 +143,30 @@ def probe(session: KeySession, rp_id: str, ids: Sequence[bytes], token: Token | 
                 if err.code != CtapError.ERR.NO_CREDENTIALS:
                     raise
                 continue
-            return part[0] if len(part) == 1 else bytes(answer.credential["id"])
+            return part[0] if len(part) == 1 else octets(answer.credential["id"])
     return None
 
 
 def _answer(request: AssertionRequest, found: AssertionResponse, allow: Sequence[bytes]) -> Assertion:
     """Raises `BadKeyData` for an assertion that can't be the answer to `request`."""
-    from_key = found.credential["id"] if found.credential else None
-    credential = bytes(from_key if from_key is not None else allow[0])  # may be left out if one was named (6.2.2)
+    credential = octets(members(found.credential).get("id"))
     if allow and credential not in allow:
         raise BadKeyData(detail="a credential that was not asked for")
-    user = found.user or {}
+    user = members(found.user)
     handle = user.get("id")
     response = AuthenticationResponse(
         raw_id=credential,
         response=AuthenticatorAssertionResponse(
             client_data=CollectedClientData(request.client_data.json),
             authenticator_data=found.auth_data,
-            signature=bytes(found.signature),
-            user_handle=None if handle is None else bytes(handle),
+            signature=octets(found.signature),
+            user_handle=None if handle is None else octets(handle),
         ),
         authenticator_attachment=AuthenticatorAttachment.CROSS_PLATFORM,
     )
     return Assertion(
-        response=dict(response),
-        account=_name(user.get("name")),
-        display_name=_name(user.get("displayName")),
+        response=dict(response), account=text(user.get("name")), display_name=text(user.get("displayName"))
     )
-
-
-def _name(value: Any) -> str:
-    return one_line(str(value)[:MAX_NAME]) if isinstance(value, str) else ""
 
 
 def _by_u2f(session: KeySession, request: AssertionRequest) -> Assertion:

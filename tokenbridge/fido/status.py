@@ -49,9 +49,10 @@ _BY_STATUS: Final[dict[int, Callable[[], TokenbridgeError]]] = {
 """CTAP 2.1 section 8.2. What is not listed keeps its code as `KeyStatus`."""
 
 MALFORMED: Final = (
-    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, struct.error, RecursionError
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, struct.error, RecursionError,
+    MemoryError,
 )  # fmt: skip
-"""What python-fido2 raises on answers that it can't take apart."""
+"""What python-fido2 raises on answers that it can't take apart; it makes N zeros of a number in place of bytes."""
 
 
 def error_of(status: int) -> TokenbridgeError:
