@@ -7,14 +7,8 @@ the card's note as long as it lives: the lock, not the process number, says that
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,18 +19,15 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from tokenbridge.config import xdg
-from tokenbridge.errors import BadRequest, NotAllowedNow, SetupError, TimedOut
-from tokenbridge.rig import card_state, pcscd, piv_objects
+from tokenbridge.errors import BadRequest, NotAllowedNow
+from tokenbridge.rig import background, card_state, pcscd, piv_objects
 from tokenbridge.rig.card_state import CardProfile, CardState
 from tokenbridge.rig.machine_pcscd import MACHINE_PORTS
 from tokenbridge.rig.piv_objects import PinRef
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.provision import Staff, staff_card
-from tokenbridge.rig.vpcd import POLL_SECONDS
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-REMOVE_SECONDS: Final = 10.0
-INSERT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +109,7 @@ class Bench:
         path = self._path(name)
         state = card_state.read(path)
         certificates = _certificates(state)
-        note = self._inserted(name)
+        note = background.read_note(self._note(name))
         return Entry(
             name=name,
             path=path,
@@ -155,12 +146,7 @@ class Bench:
         """Pull the card and wait until it is out; does nothing if it is."""
         found = self.entry(name)
         if found.pid is not None:
-            os.kill(found.pid, signal.SIGTERM)
-            deadline = time.monotonic() + REMOVE_SECONDS
-            while self._inserted(name):
-                if time.monotonic() > deadline:
-                    raise TimedOut(f"{name} does not come out.", detail=f"pid {found.pid}")
-                time.sleep(POLL_SECONDS / 20)
+            background.stop(name, self._note(name), found.pid)
         return self.entry(name)
 
     def revoke(self, name: str) -> list[str]:
@@ -175,27 +161,11 @@ class Bench:
     def _serve(self, name: str, port: int) -> None:
         note = self._note(name)
         note.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "tokenbridge.rig.serve", str(self._path(name)), str(port), str(note)]
-        # it ends as soon as the card is in: its child goes on
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSERT_SECONDS, check=False)
-        if done.returncode != 0:
-            message = done.stdout.strip() or "The virtual card did not start."
-            raise SetupError(
-                message,
-                next_step="Start a PC/SC daemon with `tokenbridge rig pcscd`, or install pcscd and vsmartcard-vpcd.",
-                detail=done.stderr,
-            )
-
-    def _inserted(self, name: str) -> dict[str, int]:
-        """What the serving process wrote, empty if there is none."""
-        try:
-            with self._note(name).open("r", encoding="utf-8") as file:
-                if lockable(file.fileno()):
-                    return {}
-                data = json.load(file)
-                return {"port": int(data["port"]), "pid": int(data["pid"])}
-        except (OSError, ValueError, KeyError):
-            return {}
+        background.start(
+            "tokenbridge.rig.serve", str(self._path(name)), str(port), str(note),
+            failure="The virtual card did not start.",
+            next_step="Start a PC/SC daemon with `tokenbridge rig pcscd`, or install pcscd and vsmartcard-vpcd.",
+        )  # fmt: skip
 
     def _path(self, name: str) -> Path:
         if not NAME.fullmatch(name):
@@ -204,15 +174,6 @@ class Bench:
 
     def _note(self, name: str) -> Path:
         return self.home / "run" / f"{name}.json"
-
-
-def lockable(descriptor: int) -> bool:
-    """Whether nobody holds the note's lock: the process that wrote it is gone."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _certificates(state: CardState) -> list[x509.Certificate]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum, unique
 from pathlib import Path
@@ -20,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tokenbridge.errors import SetupError
-from tokenbridge.rig import piv_crypto
+from tokenbridge.rig import piv_crypto, state_file
 from tokenbridge.rig.piv_crypto import Algorithm, PrivateKey
 from tokenbridge.rig.piv_objects import Discovery, PinPolicy, PinRef
+from tokenbridge.rig.state_file import b64, raw
 
 FORMAT: Final = "tokenbridge-virtual-card:1"
 DEFAULT_PIN: Final = b"123456"
@@ -104,10 +101,10 @@ class CardState:
             "format": FORMAT,
             "profile": asdict(self.profile),
             "guid": self.guid.hex(),
-            "pins": {f"{ref:02X}": [_b64(pin.value), pin.tries, pin.limit] for ref, pin in self.pins.items()},
-            "management": [int(self.management_algorithm), _b64(self.management_key)],
+            "pins": {f"{ref:02X}": [b64(pin.value), pin.tries, pin.limit] for ref, pin in self.pins.items()},
+            "management": [int(self.management_algorithm), b64(self.management_key)],
             "keys": {f"{ref:02X}": _encode_key(key) for ref, key in self.keys.items()},
-            "objects": {f"{tag:X}": _b64(value) for tag, value in self.objects.items()},
+            "objects": {f"{tag:X}": b64(value) for tag, value in self.objects.items()},
         }
 
     @classmethod
@@ -119,11 +116,11 @@ class CardState:
         return cls(
             profile=_decode_profile(data["profile"]),
             guid=bytes.fromhex(data["guid"]),
-            pins={int(ref, 16): PinState(value=_raw(v), tries=t, limit=m) for ref, (v, t, m) in data["pins"].items()},
+            pins={int(ref, 16): PinState(value=raw(v), tries=t, limit=m) for ref, (v, t, m) in data["pins"].items()},
             management_algorithm=Algorithm(algorithm),
-            management_key=_raw(management_key),
+            management_key=raw(management_key),
             keys={int(ref, 16): _decode_key(key) for ref, key in data["keys"].items()},
-            objects={int(tag, 16): _raw(value) for tag, value in data["objects"].items()},
+            objects={int(tag, 16): raw(value) for tag, value in data["objects"].items()},
         )
 
 
@@ -141,50 +138,27 @@ def fresh_pins(profile: CardProfile, *, pin: bytes, puk: bytes, second_pin: byte
 
 
 def write(path: Path, state: CardState) -> None:
-    """Replace `path` by the state, mode 0600: the old or the new content is there, whatever happens meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(state.encode(), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    """Replace `path` by the state: the old or the new content is there, whatever happens meanwhile."""
+    state_file.write(path, state.encode())
 
 
 def read(path: Path) -> CardState:
     """The state in `path`; raises `SetupError` if it is absent or not a card."""
     try:
-        return CardState.decode(json.loads(path.read_text(encoding="utf-8")))
+        return CardState.decode(state_file.read(path))
     except OSError as err:
         raise SetupError(f"There is no virtual card in {path}.", detail=str(err)) from err
     except (KeyError, TypeError, ValueError) as err:
         raise SetupError(f"{path} is not a virtual card.", detail=repr(err)) from err
 
 
-def _b64(value: bytes) -> str:
-    return base64.b64encode(value).decode("ascii")
-
-
-def _raw(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
 def _encode_key(key: SlotKey) -> dict[str, Any]:
     der = key.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    return {"pkcs8": _b64(der), "policy": int(key.policy), "touch": key.touch, "generated": key.generated}
+    return {"pkcs8": b64(der), "policy": int(key.policy), "touch": key.touch, "generated": key.generated}
 
 
 def _decode_key(data: dict[str, Any]) -> SlotKey:
-    private = load_der_private_key(_raw(data["pkcs8"]), password=None)
+    private = load_der_private_key(raw(data["pkcs8"]), password=None)
     if not isinstance(private, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey)):
         raise ValueError("a key of a kind that PIV does not have")
     policy = PinPolicy(data["policy"])

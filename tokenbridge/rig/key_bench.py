@@ -6,12 +6,7 @@ the key's note as long as it lives, as virtual cards' do.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenbridge.authenticator.profile import Profile
-from tokenbridge.errors import BadRequest, NotAllowedNow, SetupError, TimedOut
-from tokenbridge.rig import key_state
-from tokenbridge.rig.bench import NAME, lockable
+from tokenbridge.errors import BadRequest, NotAllowedNow, SetupError
+from tokenbridge.rig import background, key_state
+from tokenbridge.rig.bench import NAME
 from tokenbridge.rig.key_pki import KeyPki
 from tokenbridge.rig.key_serve import DENY, TOUCH, UHID_PLACE
 from tokenbridge.rig.virtual_key import VirtualKey
@@ -30,9 +25,6 @@ from tokenbridge.transport.uhid import UHID
 
 SOCKETS: Final = "TOKENBRIDGE_KEY_SOCKETS"
 """Names the folder for keys on machines without uhid."""
-REMOVE_SECONDS: Final = 10.0
-INSERT_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +87,7 @@ class KeyBench:
         """One key. Raises `SetupError` if there is none of that name."""
         path = self._path(name)
         state = key_state.read(path)
-        memory, note = state.memory, self._inserted(name)
+        memory, note = state.memory, background.read_note(self._note(name))
         return KeyEntry(
             name=name,
             path=path,
@@ -136,12 +128,7 @@ class KeyBench:
         """Pull the key and wait until it is out; does nothing if it is."""
         found = self.entry(name)
         if found.pid is not None:
-            os.kill(found.pid, signal.SIGTERM)
-            deadline = time.monotonic() + REMOVE_SECONDS
-            while self._inserted(name):
-                if time.monotonic() > deadline:
-                    raise TimedOut(f"{name} does not come out.", detail=f"pid {found.pid}")
-                time.sleep(LOOK_SECONDS)
+            background.stop(name, self._note(name), found.pid)
         return self.entry(name)
 
     def touch(self, name: str, *, deny: bool = False) -> KeyEntry:
@@ -156,26 +143,11 @@ class KeyBench:
         note = self._note(name)
         note.parent.mkdir(parents=True, exist_ok=True)
         words = [f"{key}={value}" for key, value in settings.items()]
-        command = [sys.executable, "-m", "tokenbridge.rig.key_serve", str(self._path(name)), str(note), place, *words]
-        # it ends as soon as the key is in: its child goes on
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSERT_SECONDS, check=False)
-        if done.returncode != 0:
-            raise SetupError(
-                done.stdout.strip() or "The virtual key did not start.",
-                next_step="Load uhid and be root, or name a folder for packet sockets.",
-                detail=done.stderr,
-            )
-
-    def _inserted(self, name: str) -> dict[str, Any]:
-        """What the serving process wrote, empty if there is none."""
-        try:
-            with self._note(name).open("r", encoding="utf-8") as file:
-                if lockable(file.fileno()):
-                    return {}
-                data = json.load(file)
-                return {"place": str(data["place"]), "pid": int(data["pid"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        background.start(
+            "tokenbridge.rig.key_serve", str(self._path(name)), str(note), place, *words,
+            failure="The virtual key did not start.",
+            next_step="Load uhid and be root, or name a folder for packet sockets.",
+        )  # fmt: skip
 
     def _path(self, name: str) -> Path:
         if not NAME.fullmatch(name):

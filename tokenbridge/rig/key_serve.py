@@ -9,24 +9,23 @@ in which stand its process number and the place. Settings: `mode`, `seconds` and
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tokenbridge.errors import TimedOut, TokenbridgeError
+from tokenbridge.errors import TimedOut
+from tokenbridge.rig import background
 from tokenbridge.rig.key_person import Touch
 from tokenbridge.rig.key_socket import KeySocket
-from tokenbridge.rig.serve import READY, leave_terminal, take_lock
 from tokenbridge.rig.virtual_key import VirtualKey
 from tokenbridge.transport.base import DeviceEnd
 from tokenbridge.transport.uhid import Identity, UhidDevice
 
-ENDS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 TOUCH: Final = signal.SIGUSR1
 DENY: Final = signal.SIGUSR2
+SIGNALS: Final = {*background.ENDS, TOUCH, DENY}
 UHID_PLACE: Final = "uhid"
 START_SECONDS: Final = 10.0
 NAME: Final = "tokenbridge virtual key"
@@ -37,20 +36,15 @@ PRODUCT: Final = 0x0001
 
 def main(arguments: list[str]) -> int:
     """Start the child and wait for its word."""
-    key, note, place, *settings = arguments
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.close(reader)
-        os.setsid()
-        _serve(Path(key), Path(note), place, dict(text.split("=", 1) for text in settings), writer)
-        return 0
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        word = pipe.read()
-    if word == READY:
-        return 0
-    sys.stdout.write(word.decode("utf-8", "replace"))
-    return 1
+    path, note, place, *settings = arguments
+    chosen = dict(text.split("=", 1) for text in settings)
+
+    def opened(lock: int) -> Callable[[], None]:
+        key = _insert(VirtualKey.load(Path(path)), place, chosen)
+        background.write_note(lock, place=place)
+        return lambda: _until_ended(key)
+
+    return background.serve(Path(note), "That key is inserted already.", SIGNALS, opened)
 
 
 def identity(key: VirtualKey) -> Identity:
@@ -58,25 +52,7 @@ def identity(key: VirtualKey) -> Identity:
     return Identity(name=NAME, uniq=key.serial, phys="tokenbridge", vendor=VENDOR, product=PRODUCT)
 
 
-def _serve(path: Path, note: Path, place: str, settings: dict[str, str], writer: int) -> None:
-    # blocked before any thread starts, so that signals wait for `sigwait` and for nothing else
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS | {TOUCH, DENY})
-    lock = os.open(note, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        key = _insert(path, place, settings, lock)
-    except TokenbridgeError as err:
-        os.write(writer, err.message.encode())
-        return
-    leave_terminal()
-    os.write(writer, READY)
-    os.close(writer)
-    _until_ended(key)
-    key.close()
-
-
-def _insert(path: Path, place: str, settings: dict[str, str], lock: int) -> VirtualKey:
-    take_lock(lock, "That key is inserted already.")
-    key = VirtualKey.load(path)
+def _insert(key: VirtualKey, place: str, settings: dict[str, str]) -> VirtualKey:
     person = key.person
     person.mode = Touch(settings.get("mode", person.mode))
     person.seconds = float(settings.get("seconds", person.seconds))
@@ -85,8 +61,6 @@ def _insert(path: Path, place: str, settings: dict[str, str], lock: int) -> Virt
     key.plug(end)
     if isinstance(end, UhidDevice) and not end.wait_started(START_SECONDS):
         raise TimedOut("The kernel does not take the key into use.")
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, json.dumps({"pid": os.getpid(), "place": place}).encode(), 0)
     return key
 
 
@@ -96,7 +70,7 @@ def _end(key: VirtualKey, place: str) -> DeviceEnd:
 
 def _until_ended(key: VirtualKey) -> None:
     while True:
-        match signal.sigwait(ENDS | {TOUCH, DENY}):
+        match signal.sigwait(SIGNALS):
             case signal.SIGUSR1:
                 key.person.touch()
             case signal.SIGUSR2:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +10,9 @@ from tokenbridge.authenticator.memory import Credential, Memory, Pin, Protection
 from tokenbridge.authenticator.parameters import User
 from tokenbridge.authenticator.profile import Algorithm, AttestationFormat, PinProtocol, Profile
 from tokenbridge.errors import SetupError
+from tokenbridge.rig import state_file
 from tokenbridge.rig.key_pki import BatchKey
+from tokenbridge.rig.state_file import b64, raw
 
 FORMAT: Final = "tokenbridge-virtual-key:1"
 
@@ -38,10 +36,10 @@ class KeyState:
             "format": FORMAT,
             "profile": _profile_out(self.profile),
             "serial": self.serial,
-            "device_key": _b64(self.device_key),
-            "batch": None if self.batch is None else [_b64(self.batch.encode()), *map(_b64, self.batch.certificates)],
+            "device_key": b64(self.device_key),
+            "batch": None if self.batch is None else [b64(self.batch.encode()), *map(b64, self.batch.certificates)],
             "memory": None if self.memory is None else _memory_out(self.memory),
-            "kept": {handle.hex(): _b64(packed) for handle, packed in self.kept.items()},
+            "kept": {handle.hex(): b64(packed) for handle, packed in self.kept.items()},
             "fingers": {template.hex(): finger for template, finger in self.fingers.items()},
         }
 
@@ -50,54 +48,31 @@ class KeyState:
         """Inverse of `encode`; raises KeyError, TypeError, ValueError or AttributeError on anything else."""
         if data["format"] != FORMAT:
             raise ValueError("another format")
-        batch = None if data["batch"] is None else [_raw(text) for text in data["batch"]]
+        batch = None if data["batch"] is None else [raw(text) for text in data["batch"]]
         return cls(
             profile=_profile_in(data["profile"]),
             serial=str(data["serial"]),
-            device_key=_raw(data["device_key"]),
+            device_key=raw(data["device_key"]),
             batch=None if batch is None else BatchKey.decode(batch[0], tuple(batch[1:])),
             memory=None if data["memory"] is None else _memory_in(data["memory"]),
-            kept={bytes.fromhex(handle): _raw(packed) for handle, packed in data["kept"].items()},
+            kept={bytes.fromhex(handle): raw(packed) for handle, packed in data["kept"].items()},
             fingers={bytes.fromhex(template): str(finger) for template, finger in data["fingers"].items()},
         )
 
 
 def write(path: Path, state: KeyState) -> None:
-    """Replace `path` by the state, mode 0600: the old or the new content is there, whatever happens meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(state.encode(), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    """Replace `path` by the state: the old or the new content is there, whatever happens meanwhile."""
+    state_file.write(path, state.encode())
 
 
 def read(path: Path) -> KeyState:
     """The state in `path`; raises `SetupError` if it is absent or not a key."""
     try:
-        return KeyState.decode(json.loads(path.read_text(encoding="utf-8")))
+        return KeyState.decode(state_file.read(path))
     except OSError as err:
         raise SetupError(f"There is no virtual key in {path}.", detail=str(err)) from err
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise SetupError(f"{path} is not a virtual key.", detail=repr(err)) from err
-
-
-def _b64(value: bytes) -> str:
-    return base64.b64encode(value).decode("ascii")
-
-
-def _raw(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
 
 
 def _profile_out(profile: Profile) -> dict[str, Any]:
@@ -127,7 +102,7 @@ def _memory_out(memory: Memory) -> dict[str, Any]:
         **plain,
         "pin": None if memory.pin is None else [memory.pin.digest.hex(), memory.pin.length],
         "credentials": [_credential_out(one) for one in memory.credentials],
-        "large_blobs": _b64(memory.large_blobs),
+        "large_blobs": b64(memory.large_blobs),
         "fingerprints": {template.hex(): name for template, name in memory.fingerprints.items()},
     }
 
@@ -139,7 +114,7 @@ def _memory_in(data: dict[str, Any]) -> Memory:
             **data,
             "pin": None if pin is None else Pin(digest=bytes.fromhex(pin[0]), length=int(pin[1])),
             "credentials": [_credential_in(one) for one in data["credentials"]],
-            "large_blobs": _raw(data["large_blobs"]),
+            "large_blobs": raw(data["large_blobs"]),
             "fingerprints": {bytes.fromhex(template): name for template, name in data["fingerprints"].items()},
         }
     )
@@ -151,8 +126,8 @@ _BINARY: Final = ("id", "rp_id_hash", "handle", "public_key", "blob")
 def _credential_out(credential: Credential) -> dict[str, Any]:
     plain = {one.name: getattr(credential, one.name) for one in fields(credential)}
     user = credential.user
-    binary = {name: _b64(plain[name]) for name in _BINARY}
-    named = None if user is None else [_b64(user.id), user.name, user.display_name]
+    binary = {name: b64(plain[name]) for name in _BINARY}
+    named = None if user is None else [b64(user.id), user.name, user.display_name]
     return {**plain, **binary, "user": named}
 
 
@@ -161,9 +136,9 @@ def _credential_in(data: dict[str, Any]) -> Credential:
     return Credential(
         **{
             **data,
-            **{name: _raw(data[name]) for name in _BINARY},
+            **{name: raw(data[name]) for name in _BINARY},
             "algorithm": Algorithm(data["algorithm"]),
             "protection": Protection(data["protection"]),
-            "user": None if user is None else User(id=_raw(user[0]), name=user[1], display_name=user[2]),
+            "user": None if user is None else User(id=raw(user[0]), name=user[1], display_name=user[2]),
         }
     )
