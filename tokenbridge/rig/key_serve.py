@@ -76,6 +76,7 @@ def _until_ended(key: VirtualKey) -> None:
             case signal.SIGUSR2:
                 key.person.deny()
             case _:
+                key.close()
                 return
 
 
