@@ -27,6 +27,7 @@ from tokenbridge.daemon.steps import (
     Finished,
     Keying,
     KeySigned,
+    KeyUnknown,
     Look,
     Looked,
     Looking,
@@ -57,6 +58,7 @@ from tokenbridge.errors import (
     CardUnsupported,
     DeviceBusy,
     DeviceRemoved,
+    NoCredential,
     NoDevice,
     PinBlocked,
     PinUnfit,
@@ -83,6 +85,7 @@ from .conftest import KEY_OFFER as OFFER
 
 CARD = candidate()
 KEY_PATH = "/dev/hidraw3"
+OTHER_KEY = "/dev/hidraw4"
 LAST = PinWrong(tries_left=2, sw=0x63C2)
 PIN = Secret(b"123456")
 CODE = Secret(b"111111")
@@ -95,6 +98,8 @@ STATES: dict[str, State] = {
     "choosing-key": Choosing(wish=WISH, offer=OFFER, candidates=(CARD,), keys=(KEY_PATH,)),
     "looking-key": Looking(wish=WISH, offer=OFFER, keys=(KEY_PATH,)),
     "keying": Keying(wish=WISH, offer=OFFER, keys=(KEY_PATH,)),
+    "keying-two": Keying(wish=WISH, offer=OFFER, keys=(KEY_PATH, OTHER_KEY)),
+    "keying-key-wished": Keying(wish=replace(WISH, method="key"), offer=OFFER, keys=(KEY_PATH,)),
     "keying-further": Keying(wish=WISH, offer=OFFER, keys=(KEY_PATH,), verdict=KEY_CHALLENGE),
     "confirming": Confirming(wish=WISH, offer=OFFER, candidate=candidate(tries=1)),
     "asking": Asking(wish=WISH, offer=OFFER, candidate=CARD),
@@ -126,6 +131,7 @@ EVENTS: dict[str, Event] = {
     "card-gone-other": CardGone(reader="Reader 99"),
     "token-signed": TokenSigned(token=TOKEN, snapshot=CARD.snapshot),
     "key-signed": KeySigned(credential={"id": "x"}),
+    "key-unknown": KeyUnknown(key=KEY_PATH, error=NoCredential()),
     "other-pin": OtherPin(snapshot=CARD.snapshot),
     "try-again": TryAgain(error=LAST, tries_left=2),
     "try-again-last": TryAgain(error=LAST, tries_left=1),
@@ -140,6 +146,7 @@ EVENTS: dict[str, Event] = {
     "declined": Failed(error=Cancelled("user")),
     "device-removed": Failed(error=DeviceRemoved()),
 }
+KEYING = ("keying", "keying-two", "keying-key-wished")
 LEADS_TO: dict[tuple[str, str], type[State]] = {
     ("opening", "opened"): Waiting,
     ("waiting", "card-there"): Looking,
@@ -147,12 +154,14 @@ LEADS_TO: dict[tuple[str, str], type[State]] = {
     ("waiting", "key-there"): Keying,
     ("waiting", "key-there-stale"): Opening,
     ("waiting", "key-and-card-there"): Looking,
-    ("keying", "card-there"): Looking,
-    ("keying", "card-there-stale"): Opening,
-    ("keying", "key-there-stale"): Opening,
-    ("keying", "key-and-card-there"): Looking,
-    ("keying", "key-signed"): Sending,
     ("keying-further", "key-signed"): Sending,
+    ("keying", "key-unknown"): Waiting,
+    ("keying-two", "key-unknown"): Keying,
+    ("keying-key-wished", "key-unknown"): Finished,
+    ("keying-further", "key-unknown"): Proving,
+    **{(state, event): Looking for state in KEYING for event in ("card-there", "key-and-card-there")},
+    **{(state, event): Opening for state in KEYING for event in ("card-there-stale", "key-there-stale")},
+    **{(state, "key-signed"): Sending for state in KEYING},
     ("looking-key", "looked-one"): Choosing,
     ("looking-key", "looked-two"): Choosing,
     ("looking-key", "looked-last-try"): Choosing,
@@ -194,7 +203,7 @@ LEADS_TO: dict[tuple[str, str], type[State]] = {
     **{(state, "failed"): Finished for state in STATES},
     **{(state, "declined"): Finished for state in STATES},
     **{(state, "device-removed"): Finished for state in STATES},
-    ("keying", "device-removed"): Waiting,
+    **{(state, "device-removed"): Waiting for state in KEYING},
     ("keying-further", "failed"): Proving,
     ("keying-further", "device-removed"): Proving,
 }
@@ -314,6 +323,30 @@ def test_a_blocked_card_never_asks() -> None:
     assert isinstance(state, Finished)
     assert isinstance(state.error, PinBlocked)
     assert effects == ()
+
+
+# --- keys that do not know the site ------------------------------------------------------------------------------
+
+
+def test_a_key_that_is_unknown_leaves_the_card_that_may_come() -> None:
+    state, effects = step("keying", "key-unknown")
+    assert [type(effect) for effect in effects] == [Tell, WaitForDevice]
+    assert effects[-1] == WaitForDevice(offer=OFFER, without=(KEY_PATH,))
+    answer, _ = ceremony.step(state, Failed(error=NoDevice()))
+    assert isinstance(answer, Finished)
+    assert isinstance(answer.error, NoCredential)
+
+
+def test_the_other_key_is_used_when_one_is_unknown() -> None:
+    state, effects = step("keying-two", "key-unknown")
+    assert isinstance(effects[-1], steps.UseKey)
+    assert effects[-1].keys == (OTHER_KEY,)
+    _, effects = ceremony.step(state, KeyUnknown(key=OTHER_KEY, error=NoCredential()))
+    assert effects[-1] == WaitForDevice(offer=OFFER, without=(KEY_PATH, OTHER_KEY))
+
+
+def test_an_offer_that_ends_soon_is_replaced_and_the_key_left_alone_first() -> None:
+    assert step("keying", "card-there-stale") == (Opening(wish=WISH), (Withdraw(), Open()))
 
 
 # --- the PIN and after -----------------------------------------------------------------------------------------

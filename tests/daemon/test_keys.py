@@ -380,7 +380,72 @@ def test_a_key_that_is_not_registered(keys: Keys, site: KeySite) -> None:
         desk = Desk(Person(), site)
         desk.station.plug(key, keys.path())
         with pytest.raises(NoCredential):
-            await desk.sign_in()
+            await desk.sign_in(KEY_WISH)
+
+    run(work())
+
+
+def test_a_key_that_is_not_registered_leaves_the_card_that_may_come(keys: Keys, site: KeySite, pki: RigPki) -> None:
+    key = keys()
+
+    async def work() -> None:
+        desk = Desk(Person(pin=[b"123456"]), site)
+        desk.station.plug(key, keys.path())
+        task = desk.start()
+        assert (await desk.person.hears(step="try-again"))["code"] == "key-not-registered"
+        await desk.person.hears(step="waiting-for-device")
+        desk.station.insert(cards_of(pki).card())
+        assert await task == ALLOW
+        assert site.tokens
+        assert not site.credentials
+
+    run(work())
+
+
+def test_a_key_that_is_not_registered_is_the_answer_when_no_card_comes(keys: Keys, site: KeySite) -> None:
+    key = keys()
+
+    async def work() -> None:
+        desk = Desk(Person(), site)
+        desk.station.plug(key, keys.path())
+        with pytest.raises(NoCredential):
+            await desk.sign_in(wait_seconds=0.2)
+
+    run(work())
+
+
+def test_the_right_key_after_the_wrong_one(keys: Keys, site: KeySite) -> None:
+    wrong, right = keys(), keys()
+    site.enrol(right)
+
+    async def work() -> None:
+        desk = Desk(Person(), site)
+        desk.station.plug(wrong, keys.path(0))
+        task = desk.start()
+        await desk.person.hears(step="waiting-for-device")
+        desk.station.plug(right, keys.path(1))
+        assert await task == ALLOW
+        site.verify()
+
+    run(work())
+
+
+def test_of_two_keys_the_other_one_is_used_when_the_touched_one_is_unknown(keys: Keys, site: KeySite) -> None:
+    wrong, right = keys(), keys()
+    site.enrol(right)
+    right.person.mode = Touch.COMMAND
+
+    async def work() -> None:
+        desk = Desk(Person(), site)
+        desk.station.plug(wrong, keys.path(0))
+        desk.station.plug(right, keys.path(1))
+        task = desk.start(KEY_WISH)
+        await desk.person.hears(step="try-again")
+        while (asked := await asyncio.to_thread(right.person.wait_until_asked, 3)) and not asked.rp_id:
+            await asyncio.sleep(0.01)  # it is being told that it was not chosen
+        right.person.touch()
+        assert await task == ALLOW
+        site.verify()
 
     run(work())
 

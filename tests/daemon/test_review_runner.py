@@ -69,9 +69,9 @@ def test_what_was_typed_too_late_is_wiped() -> None:
         signing_in = asyncio.create_task(ceremony.run())
         await desk.person.hears(step="waiting-for-device")
         pin, code = Secret(PIN), Secret(b"111111")
-        ceremony._events.put_nowait(steps.PinTyped(pin=pin))
-        ceremony._events.put_nowait(steps.SecretTyped(username="ada", secret=code))
-        ceremony._events.put_nowait(steps.PinTyped(pin=None))
+        ceremony._events.put_nowait((None, steps.PinTyped(pin=pin)))
+        ceremony._events.put_nowait((None, steps.SecretTyped(username="ada", secret=code)))
+        ceremony._events.put_nowait((None, steps.PinTyped(pin=None)))
         while not ceremony._events.empty():
             await asyncio.wait({signing_in}, timeout=0)
         assert (len(pin), len(code)) == (0, 0)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Final
 
-from tokenbridge.daemon.devices import Devices
+from tokenbridge.daemon.devices import Card, Devices
 from tokenbridge.daemon.key_dialogue import no_access
 from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.daemon.site import Offer
 from tokenbridge.daemon.steps import Wish
 from tokenbridge.errors import AccessDenied, DeviceError, NoDevice
-from tokenbridge.transport.base import EventKind
 
 SETTLE_SECONDS: Final = 2.0
 """For a bridge that has only just started to find out which keys are there."""
@@ -21,13 +21,24 @@ SETTLE_SECONDS: Final = 2.0
 class Arrival:
     """What the site takes, the caller wishes, and is there."""
 
-    def __init__(self, devices: Devices, interaction: StreamInteraction, wish: Wish, offer: Offer) -> None:
+    def __init__(
+        self,
+        devices: Devices,
+        interaction: StreamInteraction,
+        wish: Wish,
+        offer: Offer,
+        without: Sequence[str] = (),
+    ) -> None:
+        """`without` are the paths of keys that have been tried; one that is plugged in there anew counts."""
         self._devices = devices
         self._interaction = interaction
         self._wish = wish
         self._offer = offer
         self.takes_card = offer.takes_card and wish.wants_card
         self.takes_key = offer.takes_key and wish.wants_key
+        keys = devices.picture.keys
+        self._tried = [keys[path] for path in without if path in keys]
+        self._seen: list[Card] = []
 
     async def wait(self, seconds: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Readers with a card, and paths of keys, once there is any. Raises what `absence` says after `seconds`."""
@@ -40,15 +51,22 @@ class Arrival:
                     await events.get()
         except TimeoutError:
             raise self.absence() from None
-        return self.readers(), self.keys()
+        return self._told(), self.keys()
 
-    async def next_card(self) -> None:
-        """Return when a card is inserted that may be used."""
+    async def next_card(self) -> tuple[str, ...]:
+        """As `readers`, once there is a card that has not been told of yet."""
         async with self._devices.events() as events:
-            while True:
-                event = await events.get()
-                if event.kind is EventKind.CARD_INSERTED and self._wish.reader in ("", event.reader):
-                    return
+            while not any(self._is_new(reader) for reader in self.readers()):
+                await events.get()
+        return self._told()
+
+    def _told(self) -> tuple[str, ...]:
+        readers = self.readers()
+        self._seen = [self._devices.picture.cards[reader] for reader in readers]
+        return readers
+
+    def _is_new(self, reader: str) -> bool:
+        return not any(card is self._devices.picture.cards[reader] for card in self._seen)
 
     def readers(self) -> tuple[str, ...]:
         """Readers whose card may be used."""
@@ -58,7 +76,10 @@ class Arrival:
 
     def keys(self) -> tuple[str, ...]:
         """Paths of the keys that may be used."""
-        return usable_keys(self._devices, self._wish) if self.takes_key else ()
+        if not self.takes_key:
+            return ()
+        tried = [key.place.path for key in self._tried if self._devices.picture.keys.get(key.place.path) is key]
+        return tuple(path for path in usable_keys(self._devices, self._wish) if path not in tried)
 
     def absence(self) -> DeviceError:
         """Why there is nothing to sign in with."""

@@ -11,8 +11,9 @@ something withdrawn, changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from tokenbridge.card.base import CardSnapshot
 from tokenbridge.daemon.site import Offer, Verdict
@@ -40,6 +41,7 @@ from tokenbridge.daemon.steps import (
     Finished,
     Keying,
     KeySigned,
+    KeyUnknown,
     Look,
     Looked,
     Looking,
@@ -124,6 +126,8 @@ def _after_signature(state: State, event: Event) -> Step:
     match state, event:
         case Keying(wish=wish, offer=offer), KeySigned(credential=credential):
             return Sending(wish=wish, offer=offer), (SendKey(offer=offer, credential=credential),)
+        case Keying(), KeyUnknown():
+            return _key_unknown(state, event)
         case Sending(), Decided():
             return _decided(state, event)
         case Proving(), _:
@@ -159,9 +163,9 @@ def _not_taken(wish: Wish) -> NotAllowedNow:
 
 def _device_there(state: Waiting | Keying, event: DeviceThere) -> Step:
     """A card that is inserted while a key is asked for wins: it was presented now, the key may always be plugged in."""
-    if not event.fresh:
-        return Opening(wish=state.wish), (Open(),)
     withdrawn: tuple[Effect, ...] = (Withdraw(),) if isinstance(state, Keying) else ()
+    if not event.fresh:
+        return Opening(wish=state.wish), (*withdrawn, Open())
     if event.readers:
         looking = Looking(wish=state.wish, offer=state.offer, keys=event.keys)
         return looking, (*withdrawn, Look(readers=event.readers, offer=state.offer))
@@ -307,6 +311,8 @@ def _failed(state: State, error: TokenbridgeError) -> Step:
             return Finished(verdict=state.verdict), ()
         last = state.last if isinstance(state, Confirming | Asking | Signing | Proving) else None
         return Finished(error=last or error), ()
+    if isinstance(state, Waiting) and isinstance(error, NoDevice):
+        return Finished(error=state.last or error), ()
     return Finished(error=error), ()
 
 
@@ -319,6 +325,23 @@ def _key_failed(state: Keying, error: TokenbridgeError) -> Step:
     if state.verdict is not None:
         return Finished(verdict=state.verdict), ()
     return Finished(error=error), ()
+
+
+def _key_unknown(state: Keying, event: KeyUnknown) -> Step:
+    """It may only be the key that is always plugged in: other keys are to be had, or a card that may come."""
+    others = tuple(path for path in state.keys if path != event.key)
+    told = Tell(step="try-again", facts=event.error.as_dict())
+    if others:
+        use = UseKey(offer=state.offer, options=_options(state), keys=others, program=state.wish.program)
+        return replace(state, keys=others, tried=(*state.tried, event.key)), (told, use)
+    if state.verdict is None and state.wish.wants_card and state.offer.takes_card:
+        waiting = Waiting(wish=state.wish, offer=state.offer, last=event.error)
+        return waiting, (told, WaitForDevice(offer=state.offer, without=(*state.tried, event.key)))
+    return _key_failed(state, event.error)
+
+
+def _options(state: Keying) -> Mapping[str, Any]:
+    return (state.offer.key_options if state.verdict is None else state.verdict.key_options) or {}
 
 
 def _by_person(error: TokenbridgeError) -> bool:

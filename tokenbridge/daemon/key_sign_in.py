@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tokenbridge.daemon.devices import Devices
 from tokenbridge.daemon.key_dialogue import KeyDialogue
 from tokenbridge.daemon.prompts import StreamInteraction
-from tokenbridge.daemon.site import Site
-from tokenbridge.daemon.steps import UseKey
-from tokenbridge.errors import Cancelled
+from tokenbridge.daemon.steps import Event, KeySigned, KeyUnknown, UseKey
+from tokenbridge.errors import Cancelled, NoCredential
 from tokenbridge.fido import sign_in, verification
 from tokenbridge.fido.request import assertion_request
 from tokenbridge.fido.sign_in import Assertion
 from tokenbridge.interaction import Option, PinRequest
 
 
-async def sign(devices: Devices, interaction: StreamInteraction, site: Site, effect: UseKey) -> Mapping[str, Any]:
-    """`AuthenticationResponseJSON` by one of the keys that `effect` names. Raises `TokenbridgeError`."""
-    request = assertion_request(effect.options, site.origin)
-    asks = PinRequest(purpose="sign-in", rp_name=effect.offer.name, origin=site.origin, program=effect.program)
+async def use(devices: Devices, interaction: StreamInteraction, origin: str, effect: UseKey) -> Event:
+    """`KeySigned` by one of the keys that `effect` names, or `KeyUnknown`. Raises `TokenbridgeError`."""
+    request = assertion_request(effect.options, origin)
+    asks = PinRequest(purpose="sign-in", rp_name=effect.offer.name, origin=origin, program=effect.program)
     dialogue = KeyDialogue(devices, interaction, asks)
     async with dialogue.one_of([devices.key(path) for path in effect.keys]) as key:
-        found = await dialogue.verified(
-            key,
-            lambda facts: verification.to_sign_in(facts, request.verification),
-            lambda session, how, pin: sign_in.sign(session, request, how, pin),
-        )
-    return (await _one_account(interaction, found)).response
+        try:
+            found = await dialogue.verified(
+                key,
+                lambda facts: verification.to_sign_in(facts, request.verification),
+                lambda session, how, pin: sign_in.sign(session, request, how, pin),
+            )
+        except NoCredential as err:
+            return KeyUnknown(key=key.place.path, error=err)
+    return KeySigned(credential=(await _one_account(interaction, found)).response)
 
 
 async def _one_account(interaction: StreamInteraction, found: Sequence[Assertion]) -> Assertion:

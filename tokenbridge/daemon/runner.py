@@ -8,34 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
 
-from tokenbridge.card import authentication, certificates, sign_in
-from tokenbridge.card.base import CardSnapshot, Fitness
-from tokenbridge.card.sign_in import Ask, PinReferenceChanged, Signed, Terms
 from tokenbridge.daemon import ceremony, key_sign_in, steps
 from tokenbridge.daemon.arrival import Arrival, usable_keys
-from tokenbridge.daemon.devices import Card, Devices
+from tokenbridge.daemon.card_sign_in import CardSignIn
+from tokenbridge.daemon.devices import Devices
 from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.daemon.site import Offer, Site, Verdict
-from tokenbridge.daemon.steps import Candidate, Effect, Event, Finished, State, Wish
-from tokenbridge.errors import (
-    NoUsableCertificate,
-    PinBlocked,
-    PinUnfit,
-    PinWrong,
-    RejectReason,
-    RemoteError,
-    TokenbridgeError,
-)
+from tokenbridge.daemon.steps import Effect, Event, Finished, State, Wish
+from tokenbridge.errors import RejectReason, RemoteError, TokenbridgeError
+from tokenbridge.fido.request import assertion_request
 from tokenbridge.interaction import Secret
 from tokenbridge.log import get
-from tokenbridge.transport.base import EventKind
 
 FRESH_SECONDS: Final = 150
 """An offer that ends sooner is replaced before a person is asked: the prompt itself may take two minutes."""
@@ -43,15 +32,6 @@ FRESH_SECONDS: Final = 150
 _log = get("sign-in")
 
 QUESTIONS: Final = {steps.PASSWORD: "password", steps.RECOVERY: "recovery-code"}
-
-WHY: Final = {
-    Fitness.EXPIRED: "its certificate has expired",
-    Fitness.NOT_YET_VALID: "its certificate is not valid yet",
-    Fitness.WRONG_USAGE: "its certificate is not meant for signing in",
-    Fitness.ISSUER_NOT_ACCEPTED: "the site does not accept who issued its certificate",
-    Fitness.KEY_UNSUPPORTED: "its key is of a kind that can't be used",
-    Fitness.UNREADABLE: "its certificate can't be read",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +50,18 @@ class SignIn:
     ) -> None:
         self._wait_seconds = wait_seconds
         self._devices = bridge.devices
-        self._known = bridge.known
+        self._cards = CardSignIn(bridge.devices, bridge.known, site.origin, wish.program)
         self._site = site
         self._interaction = interaction
         self._wish = wish
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[asyncio.Task[Any] | None, Event]] = asyncio.Queue()
+        """Each with the task that tells it."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._question: asyncio.Task[None] | None = None
-        self._claims = AsyncExitStack()
-        self._cards: dict[str, Card] = {}
+        self._beside: asyncio.Task[None] | None = None
+        """Looks out for a card while a key is asked for."""
+        self._withdrawn: set[asyncio.Task[None]] = set()
+        self._arrival: Arrival | None = None
         self._offer: Offer | None = None
         self._replaced = False
         """Whether the offer has just been replaced because it seemed to end too soon."""
@@ -90,7 +73,7 @@ class SignIn:
             while not isinstance(state, Finished):
                 for effect in effects:
                     await self._perform(effect)
-                event = await self._events.get()
+                event = await self._next()
                 state, effects = ceremony.step(state, event)
                 if not any(isinstance(effect, steps.Sign | steps.Prove) for effect in effects):
                     _wipe_typed(event)  # it came too late to be used
@@ -103,15 +86,17 @@ class SignIn:
             case steps.Tell(step=step, facts=facts):
                 await self._interaction.progress(step, **{k: v for k, v in facts.items() if k != "step"})
             case steps.Remember(snapshot=snapshot):
-                self._remember(snapshot)
+                self._cards.remember(snapshot)
             case steps.Withdraw():
                 await self._withdraw()
-            case steps.WaitForDevice(offer=offer):
-                await self._release()
-                self._start(self._wait_for_device(offer))
+            case steps.WaitForDevice():
+                self._disregard(self._beside)
+                await self._cards.release()
+                self._start(self._wait_for_device(effect))
             case steps.UseKey():
+                self._disregard(self._beside)
                 self._question = self._start(self._use_key(effect))
-                self._start(self._card_beside_key(effect))
+                self._beside = self._start(self._card_beside_key(effect))
             case steps.Choose() | steps.AskLastTry() | steps.AskPin() | steps.AskSecret():
                 self._question = self._start(self._ask(effect))
             case steps.Open() | steps.Look() | steps.Sign() | steps.Send() | steps.SendKey() | steps.Prove():
@@ -130,7 +115,7 @@ class SignIn:
         self._tasks.discard(task)
         if not task.cancelled() and (err := task.exception()) is not None:
             _log.error("sign-in failed", exc_info=err)
-            self._events.put_nowait(steps.Failed(error=TokenbridgeError(detail=repr(err))))
+            self._events.put_nowait((task, steps.Failed(error=TokenbridgeError(detail=repr(err)))))
 
     async def _report(self, work: Coroutine[Any, Any, Event | None]) -> None:
         try:
@@ -138,7 +123,15 @@ class SignIn:
         except TokenbridgeError as err:
             event = steps.Failed(error=err)
         if event is not None:
-            self._events.put_nowait(event)
+            self._events.put_nowait((asyncio.current_task(), event))
+
+    async def _next(self) -> Event:
+        """The next event. What a withdrawn question had come to before it was withdrawn is none of them."""
+        while True:
+            task, event = await self._events.get()
+            if task not in self._withdrawn:
+                return event
+            _wipe_typed(event)
 
     async def _work(
         self, effect: steps.Open | steps.Look | steps.Sign | steps.Send | steps.SendKey | steps.Prove
@@ -147,11 +140,11 @@ class SignIn:
             case steps.Open():
                 await self._cancel_offer()
                 self._offer = await self._site.open(self._wish.username if self._wish.method == steps.KEY else "")
-                return steps.Opened(offer=self._offer)
-            case steps.Look(readers=readers, offer=offer):
-                return await self._look(readers, offer)
+                return steps.Opened(offer=self._usable(self._offer))
+            case steps.Look():
+                return await self._look(effect)
             case steps.Sign():
-                return await self._sign(effect)
+                return await self._cards.sign(effect)
             case steps.Send(offer=offer, token=token):
                 return self._decided(await self._site.send_card(offer.transaction, token))
             case steps.SendKey(offer=offer, credential=credential):
@@ -164,7 +157,8 @@ class SignIn:
     async def _ask(self, effect: steps.Choose | steps.AskLastTry | steps.AskPin | steps.AskSecret) -> Event | None:
         match effect:
             case steps.Choose(options=options):
-                return steps.Chosen(reader=await self._interaction.choose("Which card?", options))
+                title = "Card or security key?" if steps.KEY in [option.id for option in options] else "Which card?"
+                return steps.Chosen(reader=await self._interaction.choose(title, options))
             case steps.AskLastTry(request=request):
                 await self._interaction.confirm_last_try(request)
                 return steps.Agreed()
@@ -187,95 +181,45 @@ class SignIn:
         secret = await self._interaction.ask_text(kind, {**facts, "username": username, "method": method})
         return steps.SecretTyped(username=username, secret=secret)
 
-    async def _wait_for_device(self, offer: Offer) -> Event:
-        readers, keys = await self._arrival(offer).wait(self._wait_seconds)
-        return steps.DeviceThere(readers=readers, keys=keys, fresh=self._fresh(offer))
+    def _usable(self, offer: Offer) -> Offer:
+        """What a site asks of keys may be nonsense; that is no reason to refuse a card."""
+        if not (offer.key_options is not None and offer.takes_card and self._wish.wants_card):
+            return offer
+        try:
+            assertion_request(offer.key_options, self._site.origin)
+        except TokenbridgeError as err:
+            _log.warning("%s takes no keys: %s %s", self._site.origin, err.message, err.detail)
+            return replace(offer, key_options=None)
+        return offer
+
+    async def _wait_for_device(self, effect: steps.WaitForDevice) -> Event:
+        self._arrival = Arrival(self._devices, self._interaction, self._wish, effect.offer, effect.without)
+        readers, keys = await self._arrival.wait(self._wait_seconds)
+        return steps.DeviceThere(readers=readers, keys=keys, fresh=self._fresh(effect.offer))
 
     async def _use_key(self, effect: steps.UseKey) -> Event:
         """The whole dialogue with a key; cancelled by `Withdraw` when a card is presented instead."""
-        return steps.KeySigned(credential=await key_sign_in.sign(self._devices, self._interaction, self._site, effect))
+        return await key_sign_in.use(self._devices, self._interaction, self._site.origin, effect)
 
     async def _card_beside_key(self, effect: steps.UseKey) -> Event | None:
         """Ends when a card is inserted while a key is asked for."""
-        arrival = self._arrival(effect.offer)
-        if not arrival.takes_card:
+        arrival = self._arrival
+        if arrival is None or not arrival.takes_card:
             return None
-        await arrival.next_card()
-        return steps.DeviceThere(readers=arrival.readers(), keys=arrival.keys(), fresh=True)
+        readers = await arrival.next_card()
+        return steps.DeviceThere(readers=readers, keys=arrival.keys(), fresh=self._fresh(effect.offer))
 
-    def _arrival(self, offer: Offer) -> Arrival:
-        return Arrival(self._devices, self._interaction, self._wish, offer)
+    async def _look(self, effect: steps.Look) -> Event:
+        looked = await self._cards.look(effect.readers, effect.offer)
+        for candidate in looked.candidates:
+            self._start(self._cards.watch(candidate.snapshot.reader))
+        return looked
 
     def _fresh(self, offer: Offer) -> bool:
         """Whether a person has the time to type a PIN. A replacement is taken as it comes: the clocks may disagree."""
         left = (offer.expires_at - datetime.now(UTC)).total_seconds()
         self._replaced = left <= FRESH_SECONDS and not self._replaced
         return not self._replaced
-
-    async def _look(self, readers: Sequence[str], offer: Offer) -> Event:
-        """Inspect all cards at once; claims the fitting ones until the ceremony ends or waits again."""
-        terms = _terms(offer)
-        found = await asyncio.gather(*(self._inspect(reader, terms) for reader in readers), return_exceptions=True)
-        candidates, errors = [], []
-        for result in found:
-            if isinstance(result, TokenbridgeError):
-                errors.append(result)
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                candidates.append(result)
-        for candidate in candidates:
-            self._start(self._watch(candidate.snapshot.reader))
-        return steps.Looked(candidates=tuple(candidates), errors=tuple(errors))
-
-    async def _inspect(self, reader: str, terms: Terms) -> Candidate:
-        card = self._devices.card(reader)
-        with ExitStack() as claim:
-            claim.enter_context(self._devices.claim(card, self._wish.program))
-            snapshot = await self._devices.run(
-                card, lambda link, cancel: sign_in.inspect(link, cancel, self._known.get, terms)
-            )
-            fitting = certificates.fitting(snapshot.certificates, terms.issuers, terms.now)
-            if not fitting:
-                raise _no_certificate(snapshot, terms)
-            authentication.check_algorithm(fitting[0], terms.algorithms)
-            self._claims.enter_context(claim.pop_all())
-        self._cards[reader] = card
-        return Candidate(snapshot=snapshot, certificate=fitting[0])
-
-    async def _watch(self, reader: str) -> Event:
-        """Ends when the card of `reader` leaves."""
-        card = self._cards[reader]
-        async with self._devices.events() as events:
-            while self._devices.picture.cards.get(reader) is card:
-                event = await events.get()
-                if event.kind is EventKind.SERVICE_DOWN:
-                    break
-        return steps.CardGone(reader=reader)
-
-    async def _sign(self, effect: steps.Sign) -> Event:
-        candidate, offer = effect.candidate, effect.offer
-        ask = Ask(origin=self._site.origin, nonce=offer.nonce, terms=_terms(offer))
-        card = self._cards[candidate.snapshot.reader]
-        try:
-            result = await self._devices.run(
-                card,
-                lambda link, cancel: sign_in.authorize(
-                    link, cancel, candidate.snapshot, candidate.certificate, effect.pin, ask
-                ),
-                typing=effect.pin is None,
-            )
-        except (PinWrong, PinUnfit, PinBlocked) as err:
-            return _pin_refused(err)
-        finally:
-            _wipe(effect.pin)
-        match result:
-            case Signed(token=token, snapshot=snapshot):
-                return steps.TokenSigned(token=dict(token), snapshot=snapshot)
-            case PinReferenceChanged(snapshot=snapshot):
-                return steps.OtherPin(snapshot=snapshot)
-            case _:
-                assert_never(result)
 
     async def _prove(self, effect: steps.Prove) -> Event:
         transaction = effect.offer.transaction
@@ -294,21 +238,19 @@ class SignIn:
     def _decided(self, verdict: Verdict) -> Event:
         return steps.Decided(verdict=verdict, keys=usable_keys(self._devices, self._wish))
 
-    def _remember(self, snapshot: CardSnapshot) -> None:
-        if (known := snapshot.known()) is not None:
-            self._known.put(known)
-
     async def _withdraw(self) -> None:
         question, self._question = self._question, None
-        if question is not None and not question.done():
-            question.cancel()
-            await asyncio.wait({question})
-            await self._interaction.progress("withdrawn")
+        if question is None or not self._disregard(question):
+            return
+        await asyncio.wait({question})
+        await self._interaction.progress("withdrawn")
 
-    async def _release(self) -> None:
-        await self._claims.aclose()
-        self._claims = AsyncExitStack()
-        self._cards.clear()
+    def _disregard(self, task: asyncio.Task[None] | None) -> bool:
+        """End `task`; what it has come to is not heard any more. Whether it was under way."""
+        if task is None:
+            return False
+        self._withdrawn.add(task)
+        return task.cancel()
 
     async def _cancel_offer(self) -> None:
         offer, self._offer = self._offer, None
@@ -322,15 +264,11 @@ class SignIn:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)  # they hold claims: the next caller must not find the device taken
-        await self._release()
+        await self._cards.release()
         while not self._events.empty():
-            _wipe_typed(self._events.get_nowait())
+            _wipe_typed(self._events.get_nowait()[1])
         if not (isinstance(state, Finished) and state.verdict is not None and state.verdict.decision != "challenge"):
             await self._cancel_offer()
-
-
-def _terms(offer: Offer) -> Terms:
-    return Terms(issuers=offer.issuers, algorithms=offer.algorithms, now=datetime.now(UTC))
 
 
 def _wipe(pin: Secret | None) -> None:
@@ -342,26 +280,6 @@ def _wipe_typed(event: Event) -> None:
     match event:
         case steps.PinTyped(pin=secret) | steps.SecretTyped(secret=secret):
             _wipe(secret)
-
-
-def _pin_refused(err: PinWrong | PinUnfit | PinBlocked) -> Event:
-    match err:
-        case PinWrong(tries_left=tries):
-            return steps.TryAgain(error=err, tries_left=tries)
-        case PinUnfit():
-            return steps.TryAgain(error=err)
-        case _:
-            return steps.Failed(error=err)
-
-
-def _no_certificate(snapshot: CardSnapshot, terms: Terms) -> NoUsableCertificate:
-    reasons = [
-        WHY.get(certificates.fitness(certificate, terms.issuers, terms.now), "")
-        for certificate in snapshot.certificates.values()
-    ]
-    if not any(reasons):
-        return NoUsableCertificate("The card has no certificate to sign in with.")
-    return NoUsableCertificate(f"The card can't be used to sign in here: {'; '.join(filter(None, reasons))}.")
 
 
 def _result(state: Finished) -> Verdict:

@@ -71,8 +71,11 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
+    """`last` is why the key that was there did not do: the answer if nothing else comes."""
+
     wish: Wish
     offer: Offer
+    last: TokenbridgeError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ class Keying:
     wish: Wish
     offer: Offer
     keys: tuple[str, ...]
+    tried: tuple[str, ...] = ()
     verdict: Verdict | None = None
 
 
@@ -229,6 +233,14 @@ class KeySigned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUnknown:
+    """The key at the path `key` has no credential for the site."""
+
+    key: str
+    error: TokenbridgeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherPin:
     """The card wants its other PIN; nothing was sent."""
 
@@ -258,7 +270,7 @@ class Failed:
 
 Event: TypeAlias = (
     Opened | DeviceThere | Looked | Chosen | Agreed | PinTyped | SecretTyped | CardGone | TokenSigned | KeySigned
-    | OtherPin | TryAgain | Decided | Failed
+    | KeyUnknown | OtherPin | TryAgain | Decided | Failed
 )  # fmt: skip
 
 # --- effects ---------------------------------------------------------------------------------------------------
@@ -271,7 +283,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitForDevice:
+    """`without` are the paths of keys that have been tried."""
+
     offer: Offer
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

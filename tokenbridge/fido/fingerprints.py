@@ -106,7 +106,7 @@ def _manage(session: KeySession, token: Token) -> FPBioEnrollment:
 def _enrolled(manage: FPBioEnrollment) -> Sequence[Mapping[int, Any]]:
     """What python-fido2's own call asks, which wants each finger to have a name; keys may leave it out."""
     try:
-        answer = manage._call(FPBioEnrollment.CMD.ENUMERATE_ENROLLMENTS)
+        answer = manage._call(FPBioEnrollment.CMD.ENUMERATE_ENROLLMENTS)  # type: ignore[no-untyped-call]
     except CtapError as err:
         if err.code == CtapError.ERR.INVALID_OPTION:  # none (section 6.7.6)
             return ()
