@@ -11,11 +11,15 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tokenbridge.daemon import devices, key_dialogue, key_sign_in, steps
+from tokenbridge.daemon.key_management import KeyManagement
 from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.daemon.runner import SignIn
+from tokenbridge.daemon.settings import Settings
 from tokenbridge.errors import DeviceBusy, KeyNotTouched, OriginRefused, RelyingPartyUnavailable
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.virtual_key import Touch
+from tokenbridge.transport.base import DeviceEvent, EventKind
+from tokenbridge.transport.trace import log_traffic
 
 from .conftest import ALLOW, WISH, run
 from .keyring import KEY_WISH, PIN, Keys, KeySite, pin_key
@@ -294,5 +298,43 @@ def test_nonsense_about_keys_is_told_to_who_wants_to_use_one(
         desk.station.plug(key, keys.path())
         with pytest.raises((RelyingPartyUnavailable, OriginRefused)):
             await desk.sign_in(KEY_WISH)
+
+    run(work())
+
+
+# --- keys that can't be watched for ------------------------------------------------------------------------------
+
+
+def test_nobody_waits_for_ever_when_keys_cannot_be_watched(keys: Keys, mocker: MockerFixture) -> None:
+    async def work() -> None:
+        watched = devices.Devices(asyncio.get_running_loop(), Settings(), log_traffic)
+        watched.sink(DeviceEvent(kind=EventKind.KEYS_UNWATCHED, at=0.0, reason="Too many open files"))
+        person = Person()
+        overview = await KeyManagement(watched, person.interaction(), "tokenbridge (42)").overview()
+        assert overview == {"keys": []}
+        assert watched.picture.key_watch == "Too many open files"
+        watched.sink(DeviceEvent(kind=EventKind.KEYS_SETTLED, at=0.0))
+        await asyncio.sleep(0)
+        assert watched.picture.key_watch == "up"
+
+    run(work())
+
+
+def test_a_key_that_was_there_before_the_bridge_is_not_taken_for_fresh(keys: Keys) -> None:
+    """A reset works in a key's first ten seconds only: who wants one is asked at once to plug it in again."""
+
+    async def work() -> None:
+        desk = Desk(Person())
+        desk.station.devices.keys_settled.clear()
+        await asyncio.sleep(0)
+        desk.station.devices.keys_settled.clear()
+        desk.station.plug(keys(), keys.path())
+        desk.station.happens(EventKind.KEYS_SETTLED)
+        task = asyncio.create_task(
+            KeyManagement(desk.station.devices, desk.person.interaction(), "tokenbridge (42)").reset(sure=True)
+        )
+        await desk.person.hears(step="replug-key")
+        task.cancel()
+        await asyncio.wait({task})
 
     run(work())

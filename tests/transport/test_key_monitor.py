@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenbridge.transport import packets
+from tokenbridge.transport import key_monitor, packets
 from tokenbridge.transport.base import DeviceEvent, EventKind
 from tokenbridge.transport.key_monitor import KeyMonitor
 
@@ -125,3 +125,76 @@ def test_stopping_before_anything_happened(tmp_path: Path) -> None:
     watch.monitor.start()
     watch.monitor.stop()
     assert not watch.monitor._thread.is_alive()
+
+
+# --- what may get in the way ---------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_vanishes_and_comes_back(watch: Watch) -> None:
+    watch.monitor.start()
+    watch.settle()
+    first = packets.listen(watch.sockets / "first.key")
+    assert watch.next() == (EventKind.KEY_ADDED, str(watch.sockets / "first.key"))
+    (watch.sockets / "first.key").unlink()
+    watch.sockets.rmdir()
+    assert watch.next() == (EventKind.KEY_REMOVED, str(watch.sockets / "first.key"))
+    first.close()
+    watch.sockets.mkdir()
+    again = packets.listen(watch.sockets / "again.key")
+    assert watch.next() == (EventKind.KEY_ADDED, str(watch.sockets / "again.key"))
+    again.close()
+
+
+def test_a_directory_that_is_moved_away(watch: Watch) -> None:
+    watch.monitor.start()
+    watch.settle()
+    key = packets.listen(watch.sockets / "first.key")
+    assert watch.next() == (EventKind.KEY_ADDED, str(watch.sockets / "first.key"))
+    watch.sockets.rename(watch.sockets.with_name("elsewhere"))
+    assert watch.next() == (EventKind.KEY_REMOVED, str(watch.sockets / "first.key"))
+    key.close()
+
+
+def test_what_gets_in_the_way_is_told_and_watching_begins_again(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_monitor, "RETRY_SECONDS", 0.05)
+    real, failures = key_monitor.INotify, [OSError(24, "Too many open files"), OSError(28, "No space left on device")]
+
+    def limited() -> object:
+        if failures:
+            raise failures.pop()
+        return real()
+
+    monkeypatch.setattr(key_monitor, "INotify", limited)
+    watch.sysfs.plug("hidraw0")
+    watch.monitor.start()
+    told = [watch.events.get(timeout=SECONDS) for _ in range(2)]
+    assert [event.kind for event in told] == [EventKind.KEYS_UNWATCHED] * 2
+    assert "No space" in told[0].reason
+    assert watch.settle() == [(EventKind.KEY_ADDED, "/dev/hidraw0"), (EventKind.KEYS_SETTLED, "")]
+
+
+def test_an_accident_while_looking_loses_no_key(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_monitor, "RETRY_SECONDS", 0.05)
+    watch.monitor.start()
+    watch.settle()
+    real, failures = key_monitor.hidraw.keys, [RuntimeError("an accident")]
+
+    def once(sysfs: Path) -> object:
+        if failures:
+            raise failures.pop()
+        return real(sysfs)
+
+    monkeypatch.setattr(key_monitor.hidraw, "keys", once)
+    watch.sysfs.plug("hidraw0")
+    watch.poke()
+    assert watch.next() == (EventKind.KEYS_UNWATCHED, "")
+    assert watch.settle() == [(EventKind.KEY_ADDED, "/dev/hidraw0"), (EventKind.KEYS_SETTLED, "")]
+
+
+def test_it_ends_while_it_waits_to_begin_again(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never() -> object:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(key_monitor, "INotify", never)
+    watch.monitor.start()
+    assert watch.next() == (EventKind.KEYS_UNWATCHED, "")

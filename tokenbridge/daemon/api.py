@@ -113,6 +113,7 @@ class Handlers:
                 "pcsc": picture.service,
                 "readers": views.picture(picture),
                 "keys": views.keys(picture),
+                "key_watch": picture.key_watch,
             }
         )
 

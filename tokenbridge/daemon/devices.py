@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
@@ -22,6 +22,7 @@ from tokenbridge.transport.worker import DeviceWorker, Job, Link, Ticket
 T = TypeVar("T")
 L = TypeVar("L", bound=Link)
 MAX_BACKLOG: Final = 256
+NEVER: Final = float("-inf")
 GRACE_SECONDS: Final = 1.5
 """For a job to notice its own deadline, and to tell a key to stop blinking, before it is given up."""
 
@@ -39,7 +40,10 @@ class Card:
 
 @dataclass(slots=True)
 class Key:
-    """A security key that is plugged in. `worker` ends with it, as a card's does."""
+    """A security key that is plugged in. `worker` ends with it, as a card's does.
+
+    `plugged_at` is a monotonic time in seconds, or `NEVER` if it was there before the bridge.
+    """
 
     place: KeyPlace
     plugged_at: float
@@ -49,9 +53,13 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """Readers, what is in them, and keys by path. `service` is "up", "down" or the reason why PC/SC can't be used."""
+    """Readers, what is in them, and keys by path. `service` is "up", "down" or the reason why PC/SC can't be used.
+
+    `key_watch` is "up", or the reason why it is not known which keys are there.
+    """
 
     service: str = "down"
+    key_watch: str = "down"
     readers: tuple[str, ...] = ()
     cards: dict[str, Card] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
@@ -69,7 +77,7 @@ class Devices:
         self.settled = asyncio.Event()
         """Set when it is known which cards are there, or that the service is not."""
         self.keys_settled = asyncio.Event()
-        """Set when it is known which keys are there."""
+        """Set when it is known which keys are there, or that it can't be known."""
 
     def sink(self, event: DeviceEvent) -> None:
         self._loop.call_soon_threadsafe(self._apply, event)
@@ -127,7 +135,7 @@ class Devices:
         """
         seconds = self._settings.card_seconds + (pinpad.SECONDS_TO_TYPE if typing else 0)
         try:
-            return await self._run(card.worker, job, seconds)
+            return await self._run(card.worker, job, seconds, _card_is_busy)
         except DeviceRemoved:
             # The link notices a removal before pcscd tells: what was in the reader is not there for the next ceremony.
             if self.picture.cards.get(card.reader) is card:
@@ -140,20 +148,22 @@ class Devices:
         Cancelling the caller cancels the job: the key is told, and stops blinking.
         """
         try:
-            return await self._run(key.worker, job, seconds or self._settings.card_seconds)
+            return await self._run(key.worker, job, seconds or self._settings.card_seconds, _key_is_busy)
         except DeviceRemoved:
             if self.picture.keys.get(key.place.path) is key:
                 self._drop_key(key.place.path)
             raise
 
-    async def _run(self, worker: DeviceWorker[L], job: Job[L, T], seconds: float) -> T:
+    async def _run(
+        self, worker: DeviceWorker[L], job: Job[L, T], seconds: float, is_busy: Callable[[], DeviceBusy]
+    ) -> T:
         ticket = worker.submit(job, deadline=time.monotonic() + seconds)
         future = asyncio.wrap_future(ticket.future, loop=self._loop)
         try:
             await asyncio.wait({future}, timeout=self._settings.busy_seconds)
             if not future.done() and worker.held_by_another_program:
                 ticket.cancel.cancel()  # now: the job must not begin while its holder is looked for
-                raise DeviceBusy(by=await asyncio.to_thread(holders))
+                raise await asyncio.to_thread(is_busy)
             return await self._finish(future, ticket)
         finally:
             # Whatever became of `future`: a cancelled one says nothing of the job, which may be running still.
@@ -201,11 +211,17 @@ class Devices:
         keys = self.picture.keys
         match event.kind, event.key:
             case EventKind.KEYS_SETTLED, _:
+                self.picture = replace(self.picture, key_watch="up")
+                self.keys_settled.set()
+            case EventKind.KEYS_UNWATCHED, _:
+                self.picture = replace(self.picture, key_watch=event.reason or "down")
                 self.keys_settled.set()
             case EventKind.KEY_ADDED, KeyPlace() as place:
                 self._drop_key(place.path)
                 worker = DeviceWorker(place.path, lambda _: KeySession.open(place, self._trace))
-                keys[place.path] = Key(place, event.at, worker)
+                # One that was there before the bridge may have been so for hours.
+                plugged_at = event.at if self.keys_settled.is_set() else NEVER
+                keys[place.path] = Key(place, plugged_at, worker)
             case EventKind.KEY_CHANGED, KeyPlace() as place if place.path in keys:
                 keys[place.path].place = place
             case EventKind.KEY_REMOVED, KeyPlace(path=path):
@@ -226,3 +242,12 @@ class Devices:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(event)
+
+
+def _card_is_busy() -> DeviceBusy:
+    return DeviceBusy(by=holders())
+
+
+def _key_is_busy() -> DeviceBusy:
+    """Which program it is can't be found out."""
+    return DeviceBusy("The security key is busy with another program.")

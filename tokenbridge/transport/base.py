@@ -28,6 +28,8 @@ class EventKind(StrEnum):
     """It may be opened now, or no longer."""
     KEY_REMOVED = "key-removed"
     KEYS_SETTLED = "keys-settled"
+    KEYS_UNWATCHED = "keys-unwatched"
+    """It is not known (any more) which keys are there; watching is begun again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenbridge.errors import AccessDenied, DeviceError, DeviceRemoved, LinkFailed
+from tokenbridge.interaction import one_line
 from tokenbridge.transport.base import PACKET_SIZE, KeyPlace
 from tokenbridge.transport.packets import KEY_GONE
 
@@ -23,6 +24,8 @@ DEVICES: Final = Path("/dev")
 MAX_DESCRIPTOR: Final = 4096
 """HID_MAX_DESCRIPTOR_SIZE of the kernel."""
 MAX_UEVENT: Final = 4096
+MAX_NAME: Final = 128
+"""HID_NAME's length in the kernel."""
 
 FIDO_USAGE_PAGE: Final = 0xF1D0
 FIDO_USAGE_CTAPHID: Final = 0x01
@@ -97,16 +100,21 @@ def _read(path: Path, limit: int) -> bytes:
 
 def _place(path: str, facts: str) -> KeyPlace:
     """From the HID device's uevent: `HID_ID=BUS:VENDOR:PRODUCT` in hexadecimal, `HID_NAME`, `HID_UNIQ`."""
-    found = dict(line.split("=", 1) for line in facts.splitlines() if "=" in line)
+    found = dict(line.split("=", 1) for line in facts.split("\n") if "=" in line)
     numbers = [*found.get("HID_ID", "").split(":"), "", "", ""][1:3]
     vendor, product = (int(number, 16) & 0xFFFF if _is_hex(number) else 0 for number in numbers)
     return KeyPlace(
         path=path,
-        name=found.get("HID_NAME", "").strip(),
-        serial=found.get("HID_UNIQ", "").strip(),
+        name=_text(found.get("HID_NAME", "")),
+        serial=_text(found.get("HID_UNIQ", "")),
         vendor=vendor,
         product=product,
     )
+
+
+def _text(said: str) -> str:
+    """What the key says of itself over USB, where it may say anything."""
+    return one_line(said.strip()[:MAX_NAME])
 
 
 def _is_hex(text: str) -> bool:

@@ -27,7 +27,11 @@ from tokenbridge.transport.uevents import UeventSocket
 _log = get("monitor")
 
 ACCESS_CHANGED: Final = flags.ATTRIB
-SOCKETS_CHANGED: Final = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
+SOCKETS_CHANGED: Final = (
+    flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | flags.DELETE_SELF | flags.MOVE_SELF
+)
+RETRY_SECONDS: Final = 10.0
+"""Before watching is begun again: what was in the way is most often another program's doing."""
 
 
 class KeyMonitor:
@@ -42,6 +46,7 @@ class KeyMonitor:
         self._sysfs = sysfs
         self._known: dict[str, KeyPlace] = {}
         self._watches: dict[str, int] = {}
+        self._place_watch: int | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="tokenbridge-keys", daemon=True)
 
@@ -56,12 +61,31 @@ class KeyMonitor:
         os.close(self._wake_write)
 
     def _run(self) -> None:
+        while not self._watched_until_stopped():
+            if select.select([self._wake_read], [], [], RETRY_SECONDS)[0]:
+                return
+
+    def _watched_until_stopped(self) -> bool:
+        """False when something is in the way: too many open files, a limit of inotify's."""
+        try:
+            self._watch_keys()
+        except Exception as err:  # noqa: BLE001  who waits for keys must not wait for a thread that has ended
+            _log.exception("security keys can't be watched")
+            self._emit(EventKind.KEYS_UNWATCHED, reason=str(err))
+            return False
+        return True
+
+    def _watch_keys(self) -> None:
         with contextlib.ExitStack() as stack:
             watcher = stack.enter_context(INotify())
-            self._watch_sockets(watcher)
             uevents = self._listen()
             if uevents is not None:
                 stack.callback(uevents.close)
+            self._watches.clear()
+            self._place_watch = None
+            for path in self._known:
+                self._watch(watcher, path)
+            self._make_directory()
             # Listen first, then look: a key that is plugged in meanwhile is seen at least once.
             self._look(watcher)
             self._emit(EventKind.KEYS_SETTLED)
@@ -92,6 +116,7 @@ class KeyMonitor:
 
     def _look(self, watcher: INotify) -> None:
         """Compare what is there with what was."""
+        self._watch_sockets(watcher)
         found = {place.path: place for place in self._there()}
         for path, old in list(self._known.items()):
             if path not in found or found[path].instance != old.instance:
@@ -124,14 +149,28 @@ class KeyMonitor:
             with contextlib.suppress(OSError):  # the kernel dropped it with the node
                 watcher.rm_watch(watch)
 
-    def _watch_sockets(self, watcher: INotify) -> None:
+    def _make_directory(self) -> None:
         if self._sockets is None:
             return
         try:
             self._sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
-            watcher.add_watch(str(self._sockets), SOCKETS_CHANGED)
         except OSError as err:
-            _log.warning("%s can't be watched for keys: %s", self._sockets, err)
+            _log.warning("%s can't be made for keys: %s", self._sockets, err)
 
-    def _emit(self, kind: EventKind, key: KeyPlace | None = None) -> None:
-        self._sink(DeviceEvent(kind=kind, at=time.monotonic(), key=key))
+    def _watch_sockets(self, watcher: INotify) -> None:
+        """The directory, or what is there of the way to it: it may vanish, and come back. Watched twice is once."""
+        if self._sockets is None:
+            return
+        for place in (self._sockets, *self._sockets.parents):
+            with contextlib.suppress(OSError):  # not there, or not to be looked into
+                watch = watcher.add_watch(str(place), SOCKETS_CHANGED)
+                break
+        else:
+            return
+        if self._place_watch not in (None, watch):
+            with contextlib.suppress(OSError):  # the kernel dropped it with the directory
+                watcher.rm_watch(self._place_watch)
+        self._place_watch = watch
+
+    def _emit(self, kind: EventKind, key: KeyPlace | None = None, reason: str = "") -> None:
+        self._sink(DeviceEvent(kind=kind, at=time.monotonic(), key=key, reason=reason))

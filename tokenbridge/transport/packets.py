@@ -15,7 +15,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from tokenbridge.errors import AccessDenied, DeviceRemoved, LinkFailed
+from tokenbridge.errors import AccessDenied, DeviceBusy, DeviceRemoved, LinkFailed
+from tokenbridge.interaction import one_line
 from tokenbridge.transport.base import PACKET_SIZE, KeyPlace
 
 SUFFIX: Final = ".key"
@@ -90,11 +91,15 @@ def listen(path: Path) -> socket.socket:
 
 
 def connect(path: str) -> PacketSocket:
-    """The host's end of the key at `path`. Raises `DeviceRemoved`, `AccessDenied` for another user's."""
+    """The host's end of the key at `path`. Raises `DeviceRemoved`, `DeviceBusy`, `AccessDenied` for another user's."""
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connected.setblocking(False)
     try:
         connected.connect(path)
         raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except BlockingIOError as err:  # it takes no more hosts now: nothing is waited for here
+        connected.close()
+        raise DeviceBusy("The security key is busy with other programs.", detail=path) from err
     except OSError as err:
         connected.close()
         raise DeviceRemoved(KEY_GONE, detail=repr(err)) from err
@@ -116,7 +121,10 @@ def keys(directory: Path) -> list[KeyPlace]:
 def _place(entry: os.DirEntry[str]) -> KeyPlace | None:
     if entry.name.startswith(".") or not entry.name.endswith(SUFFIX):
         return None
-    name, _, serial = entry.name.removesuffix(SUFFIX).rpartition("-")
-    facts = entry.stat(follow_symlinks=False)
+    name, _, serial = one_line(entry.name).removesuffix(SUFFIX).rpartition("-")
+    try:
+        facts = entry.stat(follow_symlinks=False)
+    except OSError:  # gone again already
+        return None
     instance = f"{facts.st_ino}-{facts.st_ctime_ns}"  # numbers of files are used again
     return KeyPlace(path=entry.path, name=name or serial, serial=serial if name else "", instance=instance)
