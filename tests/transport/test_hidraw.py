@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenbridge.errors import AccessDenied, DeviceRemoved, LinkFailed
+from tokenbridge.errors import AccessDenied, DeviceBusy, DeviceRemoved, LinkFailed
 from tokenbridge.transport import hidraw, packets
 from tokenbridge.transport.base import PACKET_SIZE, KeyPlace
 from tokenbridge.transport.hidraw import HidrawLink, is_fido
@@ -208,3 +208,20 @@ def test_names_of_sockets(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_listened_at(tmp_path: Path) -> None:
     with pytest.raises(LinkFailed):
         packets.listen(tmp_path / "missing" / "blue.key")
+
+
+def test_what_a_key_says_of_itself_draws_nothing_and_is_short() -> None:
+    place = hidraw._place(
+        "/dev/hidraw0", "HID_NAME=\x1b[2J\u202eKey\u2028HID_UNIQ=1\x85" + "x" * 500 + "\nHID_UNIQ=\x07"
+    )
+    assert place.name == ("?[2J?Key?HID_UNIQ=1?" + "x" * 500)[:128]
+    assert place.serial == "?"
+
+
+def test_a_socket_that_takes_no_more_hosts_is_not_waited_for(tmp_path: Path) -> None:
+    with packets.listen(tmp_path / "full.key"):
+        hosts = [packets.connect(str(tmp_path / "full.key")) for _ in range(packets.BACKLOG + 1)]
+        with pytest.raises(DeviceBusy):
+            packets.connect(str(tmp_path / "full.key"))
+        for host in hosts:
+            host.close()

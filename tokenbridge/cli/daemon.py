@@ -196,6 +196,8 @@ def _picture(data: dict[str, Any]) -> str:
     if not data["readers"]:
         lines.append(click.style("reader  none found", dim=True))
     lines += [_key(key) for key in data.get("keys", ())]
+    if data.get("key_watch", "up") != "up":
+        lines.append(click.style(f"keys    can't be watched for: {data['key_watch']}", fg="red"))
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,8 @@ from tokenbridge.errors import RelyingPartyUnavailable, TokenbridgeError
 from tokenbridge.interaction import Secret
 
 REGISTRATION: Final = "/api/keys/registration"
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4096}=*", re.ASCII)
+"""b64token of RFC 6750 section 2.1: nothing else may stand in the header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,17 @@ class AccountSite:
         """Best effort: the session ends by itself before long."""
         with contextlib.suppress(TokenbridgeError):
             await self._site.call("DELETE", "/api/session", None, session=session)
+
+
+def session_token(answer: Mapping[str, Any]) -> Secret:
+    """What stands for the person from now on. Raises `RelyingPartyUnavailable` for what is no bearer token."""
+    try:
+        token = answer["session"]["token"]
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise ValueError("session token")
+    except (KeyError, TypeError, ValueError) as err:
+        raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
+    return Secret.from_text(token)
 
 
 def _object(data: Any) -> Mapping[str, Any]:

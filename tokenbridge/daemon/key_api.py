@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tokenbridge.daemon.account import Account
-from tokenbridge.daemon.account_site import AccountSite
+from tokenbridge.daemon.account_site import AccountSite, session_token
 from tokenbridge.daemon.key_management import KeyManagement
 from tokenbridge.daemon.key_registration import KeyRegistration, RegistrationWish
 from tokenbridge.daemon.prompts import Emit, StreamInteraction
@@ -19,7 +19,7 @@ from tokenbridge.daemon.runner import Bridge, SignIn
 from tokenbridge.daemon.site import MAX_TEXT, Site
 from tokenbridge.daemon.steps import Wish
 from tokenbridge.daemon.streams import Streams
-from tokenbridge.errors import NotAllowedNow, RelyingPartyUnavailable
+from tokenbridge.errors import NotAllowedNow
 from tokenbridge.interaction import Secret
 
 SIGN_IN: Final = frozenset({"url", "ca", "method", "reader", "key", "username", "fallback", "pinentry", "wait_seconds"})
@@ -138,10 +138,7 @@ class KeyHandlers:
                 "You were not signed in, so nothing was changed.",
                 next_step=str(verdict.data.get("sentence", ""))[:MAX_TEXT] or None,
             )
-        try:
-            return Secret.from_text(str(verdict.data["session"]["token"]))
-        except (KeyError, TypeError) as err:
-            raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
+        return session_token(verdict.data)
 
 
 async def _configure(keys: KeyManagement, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,6 +19,8 @@ MAX_LINE: Final = 2048
 END_SECONDS: Final = 2
 CONSENT: Final = (b"yes", b"y")
 """What agrees to spend the last try; anything else declines."""
+PURPOSES: Final = {"manage-key": "To manage your security key", "pin-change": "To change your PIN"}
+"""What a PIN is asked for when it is for no site."""
 HEX_DIGITS: Final = frozenset(b"0123456789abcdefABCDEF")
 PINENTRY_KEYS: Final = ("display", "ttyname", "ttytype", "lc-ctype")
 PINENTRY_CANCELLED: Final = (b"83886179", b"83886194")
@@ -203,13 +205,13 @@ async def _reply(process: asyncio.subprocess.Process) -> Secret:
 
 def describe(request: PinRequest) -> str:
     """The words of a PIN prompt: who asks, for whose card, tries left."""
-    lines = [f"{request.rp_name} ({request.origin})" if request.rp_name else request.purpose]
+    lines = [f"{request.rp_name} ({request.origin})" if request.rp_name else PURPOSES.get(request.purpose, "")]
     if request.program:
         lines.append(f"asked by {request.program}")
     lines.append(whose(request.key, request.holder))
     if request.tries_left is not None:
         lines.append(f"{request.tries_left} tries left" if request.tries_left != 1 else "1 try left")
-    return "\n".join(one_line(line) for line in lines)
+    return "\n".join(one_line(line) for line in lines if line)
 
 
 def whose(key: str, holder: str) -> str:
