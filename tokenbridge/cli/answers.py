@@ -27,6 +27,11 @@ LABELS = {
     "enrolment-code": "Enrolment code: ",
     "username": "User name: ",
 }
+WHY_NEW = {
+    "first-pin": "{key} has no PIN yet. Choose one:\nwith it, the key is all you need to sign in.",
+    "must-change-pin": "{key} wants a new PIN before it goes on.\nIt can't be the one you have.",
+}
+"""Why a new PIN is asked for, where the person did not ask for it."""
 
 
 @dataclass(slots=True)
@@ -116,15 +121,15 @@ class Answers:
         options = question["options"]
         terminal.note(question.get("title", "Which one?"))
         for number, option in enumerate(options, 1):
-            terminal.note(f"  {number}  {option['label']}  {click.style(option['detail'], dim=True)}  {option['id']}")
+            terminal.note(f"  {number}  {option['label']}  {click.style(option['detail'], dim=True)}".rstrip())
         while (typed := terminal.ask(f"[1-{len(options)}] ", hidden=False, interrupt=interrupt)) is not None:
             if typed.isdigit() and 1 <= int(typed) <= len(options):
                 return bytearray(str(options[int(typed) - 1]["id"]).encode())
         return None
 
     def _twice(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:
-        if question.get("purpose") == "first-pin":
-            terminal.note(f"{question['key']} has no PIN yet. With one, it signs you in and nothing else is asked.")
+        if question.get("purpose") in WHY_NEW:
+            terminal.note(WHY_NEW[question["purpose"]].format(key=question["key"]))
         while True:
             first = terminal.ask(_new_pin_label(question), hidden=True, interrupt=interrupt)
             second = terminal.ask("Once more: ", hidden=True, interrupt=interrupt) if first is not None else None

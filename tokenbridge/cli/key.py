@@ -116,21 +116,31 @@ def info(**options: Any) -> None:
         click.echo(json.dumps(found))
         return
     shown = plain(found)
-    tries = f", {shown['tries_left']} tries left" if "tries_left" in shown else ""
+    when = "every time" if shown["always_verify"] else "when the site wants it"
     rows = {
         "key": shown["name"] or "security key",
         "serial": shown["serial"] or "none",
         "path": shown["path"],
         "model": f"{shown['aaguid']}  ({shown['vendor']}:{shown['product']}, firmware {shown['firmware']})",
         "speaks": ", ".join(shown["versions"]),
-        "PIN": f"{shown['pin']}{tries}; at least {shown['min_pin_length']} characters",
-        "fingers": shown["fingerprints"],
+        "PIN": _pin(shown),
+        "finger": shown["fingerprints"],
+        "asks": f"for PIN or finger {when}",
         "room": "unknown" if shown["rooms_left"] is None else f"for {shown['rooms_left']} more credentials",
-        "always": "asks for PIN or finger every time" if shown["always_verify"] else "asks when the site wants it",
-        "knows": ", ".join(shown["extensions"]),
+        "extras": ", ".join(shown["extensions"]),
     }
     for label, value in rows.items():
         click.echo(f"{click.style(f'{label:8}', dim=True)}{value}")
+
+
+def _pin(shown: Mapping[str, Any]) -> str:
+    if shown["pin"] != "set":
+        return {"not set": "not set yet", "none": "this key takes none"}.get(shown["pin"], str(shown["pin"]))
+    tries = shown.get("tries_left")
+    parts = ["set", *([] if tries is None else [f"{tries} {'try' if tries == 1 else 'tries'} left"])]
+    parts += ["must be changed"] * bool(shown["must_change_pin"])
+    parts += ["plug it in again first"] * bool(shown.get("replug_first"))
+    return f"{', '.join(parts)}; at least {shown['min_pin_length']} characters"
 
 
 @key.group()
@@ -221,14 +231,14 @@ def reset(**options: Any) -> None:
 
 def _print_key(found: Mapping[str, Any]) -> None:
     name = click.style(found["name"] or "security key", bold=True)
-    where = _where(found)
+    serial = f" ({found['serial']})" if found["serial"] else ""
+    click.echo(f"{name}{serial}  {_state(found)}  {click.style(found['path'], dim=True)}")
+
+
+def _state(found: Mapping[str, Any]) -> str:
     if "error" in found:
-        click.echo(f"{name}  {where}  {click.style(found['error']['message'], fg='yellow')}")
-        return
+        return click.style(found["error"]["message"], fg="yellow")
+    if found["must_change_pin"]:
+        return click.style("wants a new PIN", fg="yellow")
     pin = {"set": click.style("PIN set", fg="green"), "not set": click.style("no PIN yet", fg="yellow")}
-    click.echo(f"{name}  {where}  {pin.get(found['pin'], 'touch only')}  {', '.join(found['versions'])}")
-
-
-def _where(found: Mapping[str, Any]) -> str:
-    serial = f", serial {found['serial']}" if found["serial"] else ""
-    return click.style(f"{found['path']}{serial}", dim=True)
+    return pin.get(found["pin"], "touch only")

@@ -167,7 +167,7 @@ def _device_there(state: Waiting | Keying, event: DeviceThere) -> Step:
     if not event.fresh:
         return Opening(wish=state.wish), (*withdrawn, Open())
     if event.readers:
-        looking = Looking(wish=state.wish, offer=state.offer, keys=event.keys)
+        looking = Looking(wish=state.wish, offer=state.offer, keys=event.keys, presented=bool(withdrawn))
         return looking, (*withdrawn, Look(readers=event.readers, offer=state.offer))
     return _use_key(state, event.keys) if not withdrawn else (state, ())
 
@@ -181,7 +181,7 @@ def _looked(state: Looking, event: Looked) -> Step:
     if not event.candidates:
         # What is in a reader may be the very key that is also plugged in, or a bank card: no reason to stop.
         return _use_key(state, state.keys) if state.keys else _nothing_fits(state, event.errors)
-    if len(event.candidates) == 1 and not state.keys:
+    if len(event.candidates) == 1 and (state.presented or not state.keys):
         return _ask(state, event.candidates[0], None)
     return _choose(Choosing(wish=state.wish, offer=state.offer, candidates=event.candidates, keys=state.keys))
 
@@ -206,14 +206,16 @@ def _wait_again(state: Looking | Choosing | Confirming | Asking | Keying, told: 
 
 def _option(candidate: Candidate) -> Option:
     facts = candidate.certificate.facts
-    issuer = facts.issuer if facts is not None else ""
-    return Option(id=candidate.snapshot.reader, label=candidate.snapshot.holder, detail=issuer)
+    issuer = f"{facts.issuer}, " if facts is not None else ""
+    reader = candidate.snapshot.reader
+    return Option(id=reader, label=candidate.snapshot.holder, detail=f"{issuer}in {reader}")
 
 
 def _choose(state: Choosing) -> Step:
     options = tuple(_option(candidate) for candidate in state.candidates)
     if state.keys:
-        options += (Option(id=KEY, label="Security key", detail=", ".join(state.keys)),)
+        several = f"one of {len(state.keys)}" if len(state.keys) > 1 else ""
+        options += (Option(id=KEY, label="Security key", detail=several),)
     return state, (Choose(options=options),)
 
 

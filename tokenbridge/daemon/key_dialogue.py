@@ -240,8 +240,10 @@ class KeyDialogue:
                 except KeyPinUnfit as err:
                     last, new = err, None
 
-    async def touching(self, key: Key, work: Work[T]) -> T:
-        """Run `work`, which may wait for a touch: says so after two seconds."""
+    async def touching(self, key: Key, work: Work[T], *, told: bool = False) -> T:
+        """Run `work`, which may wait for a touch: says so after two seconds, unless the person has been told."""
+        if told:
+            return await self._job(key, work, TOUCH_SECONDS)
         async with self._hinting(key) as wanted:
             return await self._job(key, work, TOUCH_SECONDS, on_touch=wanted)
 

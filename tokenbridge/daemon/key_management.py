@@ -147,7 +147,7 @@ class KeyManagement:
             key = await self._replugged(key)
         async with self._dialogue.one_of([key]):
             await self._interaction.progress("touch-to-reset", key=name_of(key))
-            await self._dialogue.touching(key, key_settings.reset)
+            await self._dialogue.touching(key, key_settings.reset, told=True)
         return {"reset": True, "key": name_of(key)}
 
     async def _replugged(self, key: Key) -> Key:
@@ -234,7 +234,7 @@ class _TokenCase:
 
 
 def _names(keys: Sequence[Key]) -> str:
-    return ", ".join(f"--key {key.place.serial or key.place.path}" for key in keys)
+    return " or ".join(f"--key {key.place.serial or key.place.path}" for key in keys)
 
 
 def _by_pin(facts: KeyFacts) -> Verification:  # noqa: ARG001  a plan is asked with the facts

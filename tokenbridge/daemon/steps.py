@@ -80,11 +80,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looking:
-    """At cards. `keys` are the paths of security keys that are there as well."""
+    """At cards. `keys` are the paths of security keys that are there as well.
+
+    `presented`: a card has just been inserted while a key was asked for, so the card is meant.
+    """
 
     wish: Wish
     offer: Offer
     keys: tuple[str, ...] = ()
+    presented: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
