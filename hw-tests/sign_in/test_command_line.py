@@ -178,5 +178,5 @@ def test_demo_as_json(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     scenes = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(scenes) == 6
+    assert len(scenes) == 8
     assert list(tmp_path.iterdir()) == []

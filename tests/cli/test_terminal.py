@@ -13,8 +13,11 @@ from tokenbridge.errors import SetupError
 
 from .conftest import SECONDS, Terminal, descriptor
 
+# A run that was started in the background ignores SIGINT, and its children would too.
 ASK = """
+import signal
 from tokenbridge.cli import terminal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tokenbridge.errors import TokenbridgeError
 try:
     typed = terminal.ask("PIN: ", hidden={hidden}, interrupt={interrupt})

@@ -83,7 +83,7 @@ class Site:
             self.devtools.send("WebAuthn.removeVirtualAuthenticator", added)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data = tmp_path_factory.mktemp("site") / "data"
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -100,7 +100,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @contextmanager
 def _browser(data: Path) -> Iterator[Browser]:
-    """Debian's Chromium, which trusts this server's certificate and nothing else beside the usual."""
+    """Debian's Chromium, which trusts this server's certificate and nothing else beside the usual.
+
+    While it runs, playwright's event loop counts as running in this thread: no test with a loop of its own may come
+    before its end.
+    """
     chromium = shutil.which("chromium")
     assert chromium is not None, "scripts/setup test installs Chromium"
     certificate = x509.load_pem_x509_certificate((settings.load(data).tls_dir / "server.pem").read_bytes())
