@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 PASSED_ON: Final = ("TERM", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTEST_ADDOPTS", "HYPOTHESIS_PROFILE")
 IN_GUEST: Final = {"TMPDIR": "/run/tmp", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 FAILED: Final = 1
+TERMINATED: Final = 143
 USUAL: Final = Shape()
 
 
@@ -144,6 +146,7 @@ def show(stream: int, data: bytes) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that the machine is powered off
     try:
         main()
     except TokenbridgeError as problem:

@@ -25,6 +25,9 @@ BOOT_SECONDS: Final = 120
 OFF_SECONDS: Final = 20
 SOCKET: Final = "agent.sock"
 CONSOLE: Final = "console.log"
+QEMU_LOG: Final = "qemu.log"
+DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL")
+"""However this program ends, no machine is left running."""
 TAIL: Final = 30
 KERNEL_LINE: Final = "console=ttyS0 panic=-1 oops=panic nokaslr loglevel=5"
 
@@ -57,15 +60,13 @@ class Machine:
         self._out.mkdir(parents=True, exist_ok=True)
         image = self.directory / "initrd.cpio"
         initrd.build(self._kernel, image)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            # Listening before QEMU runs: whoever connects is served as soon as the guest is up, without trying again.
-            listener.bind(str(self.directory / SOCKET))
-            listener.listen()
+        # Listening before QEMU runs: whoever connects is served as soon as the guest is up, without trying again.
+        with _listener(self.directory / SOCKET) as listener, (self.directory / QEMU_LOG).open("wb") as log:
             self._process = subprocess.Popen(
-                [program, *self._arguments(image, listener.fileno())],
+                [*DIES_WITH_US, program, *self._arguments(image, listener.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=(self.directory / "qemu.log").open("wb"),
+                stderr=log,
                 pass_fds=(listener.fileno(),),
                 start_new_session=True,
             )
@@ -105,7 +106,7 @@ class Machine:
     def last_words(self) -> str:
         """The end of what QEMU and the console said."""
         said = []
-        for log in (self.directory / "qemu.log", self.console):
+        for log in (self.directory / QEMU_LOG, self.console):
             with contextlib.suppress(OSError):
                 said += log.read_text(errors="replace").splitlines()[-TAIL:]
         return "\n".join(said)
@@ -130,6 +131,21 @@ class Machine:
     def _ask_to_end(self) -> None:
         with contextlib.closing(Session.connect(self.directory / SOCKET)) as session:
             session.power_off()
+
+
+def _listener(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen()
+    except OSError as err:
+        listener.close()
+        raise SetupError(
+            f"The machine's socket can't be made at {path}.",
+            next_step="Choose a folder with a shorter name (TMPDIR, or TOKENBRIDGE_VM_CACHE).",
+            detail=repr(err),
+        ) from err
+    return listener
 
 
 def share(tag: str, path: Path, *, read_only: bool) -> list[str]:
