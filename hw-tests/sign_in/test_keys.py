@@ -146,7 +146,7 @@ def test_a_key_that_keeps_nothing_needs_the_user_name(desk: KeyPlace, make_key: 
     user, key = desk.person(), make_key(discoverable=False, credential_management=False)
     desk.plug(key)
     assert desk.register(user).code == 0
-    assert "key-not-registered" in desk.place.sign_in(secrets={"--pin-fd": PIN}).output
+    assert "key-not-registered" in desk.place.sign_in("--key", "any", secrets={"--pin-fd": PIN}).output
     named = desk.place.sign_in("--key", "any", "--user", user, "--json", secrets={"--pin-fd": PIN})
     assert json.loads(named.output)["account"]["username"] == user
 

@@ -88,6 +88,9 @@ class Arrival:
             return NoDevice("No card was inserted in time.") if isinstance(absence, NoDevice) else absence
         if self._locked():
             return no_access()
+        if self.takes_card and not isinstance(absence := self._devices.absence(), NoDevice):
+            # Nothing came, and no card could have been noticed: the more useful of the two to hear.
+            return type(absence)(f"No security key was plugged in in time. {absence.message}")
         what = "card was inserted and no security key plugged in" if self.takes_card else "security key was plugged in"
         return NoDevice(f"No {what} in time.", next_step="Start again with your card or key at hand.")
 
