@@ -42,3 +42,10 @@ def test_a_real_card_is_not_erased_unless_allowed(suite: Path) -> None:
     done = run(suite, "--rig-platform", "real", "--rig-device", "Reader 1", "--rig-allow-wipe")
     assert "1 passed, 1 skipped" in done.stdout
     assert "real Reader 1" in done.stdout
+
+
+def test_what_must_run_and_can_not_has_failed(suite: Path) -> None:
+    done = run(suite, "--rig-platform", "real", "--rig-device", "Reader 1", "--rig-must-run")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "2 errors" in done.stdout
+    assert "needs virtual readers" in done.stdout
