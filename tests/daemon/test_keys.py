@@ -21,6 +21,7 @@ from tokenbridge.errors import (
     KeyPinPaused,
     KeyPinUnfit,
     KeyPinWrong,
+    KeyUnsupported,
     NoCredential,
     NoDevice,
     NotAllowedNow,
@@ -761,6 +762,32 @@ def test_fingers(keys: Keys) -> None:
         assert (await desk.person.hears(step="fingerprint-sample", remaining=0))["problem"] == ""
         assert (await management(desk).list_fingerprints())["fingerprints"] == [added]
         assert (await management(desk).delete_fingerprint("thumb"))["deleted"] == added
+
+    run(work())
+
+
+def test_a_key_without_sensor_is_told_before_anybody_types_a_pin(keys: Keys) -> None:
+    key = keys(with_pin=True)
+
+    async def work() -> None:
+        desk = Desk(Person())
+        desk.station.plug(key, keys.path())
+        with pytest.raises(KeyUnsupported, match="sensor"):
+            await management(desk).list_fingerprints()
+        assert desk.person.lines == []
+
+    run(work())
+
+
+def test_the_sensor_is_spoken_of_after_the_pin(keys: Keys) -> None:
+    key = keys(with_pin=True, fingerprints=True)
+
+    async def work() -> None:
+        desk = Desk(Person(pin=[PIN]))
+        desk.station.plug(key, keys.path())
+        await management(desk).add_fingerprint("thumb")
+        said = [line.get("kind") or line.get("step") for line in desk.person.lines]
+        assert said[:3] == ["pin", "fingerprint", "fingerprint-sample"]
 
     run(work())
 

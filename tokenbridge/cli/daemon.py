@@ -21,6 +21,7 @@ COLOURS = {
     "key-added": "green",
     "key-removed": "yellow",
     "service-down": "red",
+    "keys-unwatched": "red",
 }
 
 
@@ -170,7 +171,14 @@ def _print_line(line: dict[str, Any]) -> None:
     colour = COLOURS.get(line["event"])
     stamp = click.style(time.strftime("%H:%M:%S"), dim=True)
     what = click.style(f"{line['event']:16}", fg=colour)
-    click.echo(f"{stamp}  {what}{line.get('reader', '') or line.get('path', '')}{line.get('reason', '')}")
+    click.echo(f"{stamp}  {what}{_of_what(line)}{line.get('reason', '')}")
+
+
+def _of_what(line: dict[str, Any]) -> str:
+    if "path" not in line:
+        return str(line.get("reader", ""))
+    refused = "" if line["usable"] else click.style("  may not be opened", fg="red")
+    return f"{line['name'] or 'security key'} ({line['serial'] or line['path']}){refused}"
 
 
 def _status(*, start: bool, as_json: bool) -> int:

@@ -16,7 +16,7 @@ from tokenbridge.daemon.devices import Devices, Key
 from tokenbridge.daemon.key_dialogue import KeyDialogue
 from tokenbridge.daemon.key_pins import NewPin, name_of
 from tokenbridge.daemon.prompts import StreamInteraction
-from tokenbridge.errors import DeviceError, NotAllowedNow, TokenbridgeError
+from tokenbridge.errors import DeviceError, KeyUnsupported, NotAllowedNow, TokenbridgeError
 from tokenbridge.fido import credentials, fingerprints, verification
 from tokenbridge.fido import pin as key_pin
 from tokenbridge.fido import settings as key_settings
@@ -32,6 +32,15 @@ FRESH_SECONDS: Final = 7.0
 """A key resets in its first ten seconds only (CTAP 2.1 section 6.6); less is left of them than it seems."""
 
 Result = Mapping[str, Any]
+
+_CANNOT: Final[Mapping[Permission, tuple[Callable[[KeyFacts], bool], str]]] = {
+    Permission.BIO_ENROLLMENT: (lambda facts: facts.takes_fingerprints, "This security key has no fingerprint sensor."),
+    Permission.CREDENTIAL_MANAGEMENT: (
+        lambda facts: facts.lists_credentials,
+        "This security key can't list what it keeps.",
+    ),
+}
+"""What a key must be able to do for a permission to be of use, and what is said when it is not."""
 
 
 class KeyManagement:
@@ -99,15 +108,18 @@ class KeyManagement:
     async def add_fingerprint(self, name: str) -> Result:
         loop = asyncio.get_running_loop()
 
+        def say(step: str, **facts: object) -> None:
+            asyncio.run_coroutine_threadsafe(self._interaction.progress(step, **facts), loop)
+
         def tell(remaining: int, problem: str) -> None:
-            step = self._interaction.progress("fingerprint-sample", remaining=remaining, problem=problem)
-            asyncio.run_coroutine_threadsafe(step, loop)
+            say("fingerprint-sample", remaining=remaining, problem=problem)
+
+        def work(session: KeySession, token: Token) -> fingerprints.Finger:
+            say("fingerprint", key=name_of(key))
+            return fingerprints.add(session, token, name, tell)
 
         async with self._one() as key:
-            await self._interaction.progress("fingerprint", key=name_of(key))
-            added = await self._with_token(
-                key, Permission.BIO_ENROLLMENT, lambda session, token: fingerprints.add(session, token, name, tell)
-            )
+            added = await self._with_token(key, Permission.BIO_ENROLLMENT, work)
         return {"key": name_of(key), "added": views.finger(added)}
 
     async def delete_fingerprint(self, wanted: str) -> Result:
@@ -198,7 +210,12 @@ class KeyManagement:
                 if case is None:
                     token.wipe()
 
-        return await self._dialogue.verified(key, verification.to_manage, verified)
+        def plan(facts: KeyFacts) -> Verification:
+            if (missing := _CANNOT.get(permission)) is not None and not missing[0](facts):
+                raise KeyUnsupported(missing[1])  # before anybody types a PIN for nothing
+            return verification.to_manage(facts)
+
+        return await self._dialogue.verified(key, plan, verified)
 
 
 class _TokenCase:

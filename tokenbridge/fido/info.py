@@ -62,6 +62,10 @@ class KeyFacts:
         return "bioEnroll" in self.options or "userVerificationMgmtPreview" in self.options
 
     @property
+    def lists_credentials(self) -> bool:
+        return self.options.get("credMgmt") is True or self.options.get("credentialMgmtPreview") is True
+
+    @property
     def ctap2(self) -> bool:
         return any(version.startswith("FIDO_2") for version in self.versions)
 
