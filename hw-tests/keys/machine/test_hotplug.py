@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from tokenbridge.transport.base import DeviceEvent, EventKind
-from tokenbridge.transport.key_monitor import KeyMonitor
+from tokenbridge.transport.base import EventKind
 from tokenbridge.transport.uevents import KERNEL_GROUP, UDEV_GROUP, UeventSocket
 
 SECONDS = 30
@@ -100,31 +101,27 @@ def test_root_can_use_it_with_the_kernels_event(
     assert statistics.median(gone) < LIMIT
 
 
+MONITOR = """
+import os, sys, threading
+from tokenbridge.transport.key_monitor import KeyMonitor
+user = int(sys.argv[1])
+os.setgroups([]), os.setgid(user), os.setuid(user)
+def tell(event):
+    usable, path = (int(event.key.usable), event.key.path) if event.key else (0, "-")
+    print(event.kind, path, usable, event.at, flush=True)
+KeyMonitor(tell).start()
+threading.Event().wait()
+"""
+
+
 class Ordinary:
     """The bridge's key monitor in a process of an ordinary user. Says what it reports as `kind path usable time`."""
 
     def __init__(self, user: int) -> None:
-        self._read, write = os.pipe()
-        self._child = os.fork()
-        if self._child == 0:
-            self._serve(user, write)
-        os.close(write)
-        self._lines = os.fdopen(self._read, encoding="utf-8")
-
-    @staticmethod
-    def _serve(user: int, write: int) -> None:
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
-
-        def tell(event: DeviceEvent) -> None:
-            key = event.key
-            usable, path = (key.usable, key.path) if key is not None else (False, "-")
-            os.write(write, f"{event.kind} {path} {int(usable)} {event.at}\n".encode())
-
-        KeyMonitor(tell).start()
-        threading.Event().wait(300)  # killed before
-        os._exit(1)
+        command = [sys.executable, "-c", MONITOR, str(user)]
+        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        assert self._child.stdout is not None
+        self._lines = self._child.stdout
 
     def until_usable(self) -> tuple[list[str], float]:
         """Kinds of event up to the one by which the key may be opened, and its time."""
@@ -142,8 +139,8 @@ class Ordinary:
                 return
 
     def stop(self) -> None:
-        os.kill(self._child, 9)
-        os.waitpid(self._child, 0)
+        self._child.kill()
+        self._child.wait(SECONDS)
         self._lines.close()
 
 
