@@ -271,7 +271,7 @@ def test_stop_ends_all_workers(mocker: MockerFixture, cards: Bench) -> None:
         station = make_station(mocker)
         card = await with_card(station, cards)
         await station.devices.run(card, lambda link, cancel: None)
-        station.devices.stop()
+        await station.devices.stop()
         await asyncio.to_thread(card.worker._thread.join, 5)
         assert not card.worker._thread.is_alive()
         assert station.links[0].gone

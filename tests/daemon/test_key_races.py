@@ -336,3 +336,23 @@ def test_a_key_that_was_there_before_the_bridge_is_not_taken_for_fresh(keys: Key
         await asyncio.wait({task})
 
     run(work())
+
+
+def test_a_bridge_that_ends_leaves_no_key_blinking(keys: Keys, site: KeySite) -> None:
+    """Its process ends right afterwards, and the threads with it."""
+    key = keys()
+    site.enrol(key)
+    key.person.mode = Touch.NEVER
+
+    async def work() -> None:
+        desk = Desk(Person(), site)
+        desk.station.plug(key, keys.path())
+        task = desk.start(KEY_WISH)
+        assert await asyncio.to_thread(key.person.wait_until_asked, 3)
+        task.cancel()
+        await asyncio.wait({task})
+        await desk.station.devices.stop()
+        assert key.person.wait_until_idle(0)
+        assert desk.station.devices.picture.keys == {}
+
+    run(work())

@@ -131,7 +131,7 @@ async def _serve(chosen: Settings, listener: socket.socket, ready_fd: int | None
         await closing
         await asyncio.to_thread(monitor.stop)
         await asyncio.to_thread(key_monitor.stop)
-        devices.stop()
+        await devices.stop()
         await sites.close()
         _log.info("stopped")
 

@@ -177,11 +177,16 @@ class Devices:
         except TimeoutError:
             raise TimedOut("The device did not finish in time.") from None
 
-    def stop(self) -> None:
-        for reader in list(self.picture.cards):
-            self._drop(reader)
-        for path in list(self.picture.keys):
-            self._drop_key(path)
+    async def stop(self) -> None:
+        """Let go of all devices: a key that blinks is told to stop, which takes it a moment."""
+        there: list[Card | Key] = [*self.picture.cards.values(), *self.picture.keys.values()]
+        workers = [device.worker for device in there]
+        for worker in workers:
+            worker.stop()
+        self.picture = replace(self.picture, cards={}, keys={})
+        end = time.monotonic() + GRACE_SECONDS
+        for worker in workers:
+            await asyncio.to_thread(worker.join, end - time.monotonic())
 
     def _apply(self, event: DeviceEvent) -> None:
         picture = self.picture

@@ -101,6 +101,10 @@ class DeviceWorker(Generic[L]):
         """End the thread after the job it is at; jobs behind it and later ones fail with `DeviceRemoved`. No wait."""
         self._queue.put(None)
 
+    def join(self, seconds: float) -> None:
+        """After `stop`: wait until the thread has ended, and the device has been left as it should be."""
+        self._thread.join(max(seconds, 0))
+
     def _run(self) -> None:
         while (ticket := self._queue.get()) is not None:
             self._do(ticket)
