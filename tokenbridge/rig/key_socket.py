@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from tokenbridge.errors import DeviceError, DeviceRemoved
+from tokenbridge.errors import DeviceError, DeviceRemoved, LinkFailed
 from tokenbridge.transport import packets
 from tokenbridge.transport.gate import Gate
 from tokenbridge.transport.packets import KEY_GONE, PacketSocket
@@ -38,11 +38,13 @@ class KeySocket:
         return PacketSocket(host), end
 
     def send(self, packet: bytes) -> None:
-        """To every host; one that does not read or has gone is given up."""
+        """To every host: one that does not read loses the packet, as hidraw's readers do."""
         with self._gate.using():
             for number, host in list(self._hosts.items()):
                 try:
                     host.send(packet)
+                except LinkFailed:
+                    continue
                 except DeviceError:
                     self._drop(number)
         self._require_host()
