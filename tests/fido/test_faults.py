@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from fido2 import cbor
 
 from tokenbridge.authenticator.commands import CommandByte
 from tokenbridge.errors import BadKeyData, DeviceError, DeviceRemoved, LinkFailed, TimedOut, TokenbridgeError
-from tokenbridge.fido import credentials
+from tokenbridge.fido import credentials, fingerprints, settings
 from tokenbridge.fido import pin as key_pin
 from tokenbridge.fido.pin import Permission
 from tokenbridge.rig.virtual_key import KeyAction, KeyFault
@@ -45,12 +46,28 @@ def _look(bench: KeyBench, _: Site) -> None:
     key_pin.tries(bench.session)
 
 
+def _configure(bench: KeyBench, _: Site) -> None:
+    on = not bench.session.facts.always_uv
+    token = key_pin.token(bench.session, pin(), Permission.CONFIGURATION)
+    settings.set_always_verify(bench.session, token, on=on)
+
+
+def _delete(bench: KeyBench, site: Site) -> None:
+    """One that was made for this alone: a deletion that was cut off may have been done."""
+    site.register(bench, user=os.urandom(8).hex().encode(), exclude=False)
+    made = site.credentials.pop().credential_id
+    token = key_pin.token(bench.session, pin(), Permission.CREDENTIAL_MANAGEMENT)
+    credentials.delete(bench.session, token, made)
+
+
 CEREMONIES: dict[str, Ceremony] = {
     "sign-in": _sign_in,
     "register": _register,
     "list": _list,
     "change-pin": _change_pin,
     "look": _look,
+    "configure": _configure,
+    "delete": _delete,
 }
 
 
@@ -80,6 +97,53 @@ def test_pulled_after_every_packet(ready: KeyBench, site: Site, name: str, actio
         ready.replug()
         assert key_pin.tries(ready.session).left == 8
     _sign_in(ready, site)
+
+
+@pytest.mark.parametrize("action", [KeyAction.PULL_IN, KeyAction.PULL_OUT])
+def test_pulled_while_a_finger_is_learnt(make_bench: Any, action: KeyAction) -> None:
+    bench: KeyBench = make_bench(with_pin=True, fingerprints=True)
+    bench.key.faults.arm()
+    _learn(bench)
+    packets = bench.key.faults.packets_in
+    for at in range(1, packets + 1):
+        _forget_all(bench)
+        bench.key.faults.arm(KeyFault(action=action, at=at))
+        failed = _attempt(lambda its, _: _learn(its), bench, Site())
+        assert failed is None or isinstance(failed, DeviceRemoved)
+        bench.key.faults.disarm()
+        bench.replug()
+        assert key_pin.tries(bench.session).left == 8
+    _forget_all(bench)
+    _learn(bench)
+
+
+@pytest.mark.parametrize("action", [KeyAction.PULL_IN, KeyAction.PULL_OUT])
+def test_pulled_while_it_is_reset(ready: KeyBench, site: Site, action: KeyAction) -> None:
+    """Either nothing happened, or everything is erased; never half."""
+    for at in (1, 2, 3, 4):
+        ready.replug()
+        assert ready.session.facts
+        ready.key.faults.arm(KeyFault(action=action, at=at))
+        failed = _attempt(lambda bench, _: settings.reset(bench.session), ready, site)
+        assert failed is None or isinstance(failed, DeviceRemoved)
+        ready.key.faults.disarm()
+        ready.replug()
+        erased = not ready.session.facts.has_pin
+        assert bool(ready.key.memory.credentials) is not erased
+        if erased:
+            ready.set_pin()
+            site.register(ready)
+
+
+def _learn(bench: KeyBench) -> None:
+    token = key_pin.token(bench.session, pin(), Permission.BIO_ENROLLMENT)
+    fingerprints.add(bench.session, token, "thumb", lambda left, problem: None)
+
+
+def _forget_all(bench: KeyBench) -> None:
+    token = key_pin.token(bench.session, pin(), Permission.BIO_ENROLLMENT)
+    for finger in fingerprints.enrolled(bench.session, token):
+        fingerprints.delete(bench.session, token, finger.id)
 
 
 @pytest.mark.parametrize(
