@@ -65,6 +65,7 @@ class Service:
 
     rsa: bool = False
     maker: Maker = field(default_factory=lambda: Maker(name="Metadata"))
+    name: str = "mds.example.org"
 
     def __post_init__(self) -> None:
         new = rsa.generate_private_key(65537, 2048) if self.rsa else ec.generate_private_key(ec.SECP256R1())
@@ -73,7 +74,7 @@ class Service:
         self.certificate = self.issue(now - dt.timedelta(days=10), now + dt.timedelta(days=100))
 
     def issue(self, after: dt.datetime, before: dt.datetime) -> bytes:
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mds.example.org")])
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, self.name)])
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -82,6 +83,7 @@ class Service:
             .serial_number(x509.random_serial_number())
             .not_valid_before(after)
             .not_valid_after(before)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(self.name)]), critical=False)
         )
         return builder.sign(self.maker.key, hashes.SHA256()).public_bytes(Encoding.DER)
 

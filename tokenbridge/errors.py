@@ -509,7 +509,6 @@ class RejectReason(StrEnum):
     BACKUP_STATE = "backup-state"
     CREDENTIAL_UNKNOWN = "credential-unknown"
     CREDENTIAL_EXISTS = "credential-exists"
-    USER_HANDLE_MISMATCH = "user-handle-mismatch"
     ATTESTATION_INVALID = "attestation-invalid"
     ATTESTATION_UNTRUSTED = "attestation-untrusted"
     MODEL_REFUSED = "model-refused"

@@ -85,6 +85,15 @@ class TestBlob:
             with pytest.raises(BadRequest):
                 read(service, bytes(bent))
 
+    def test_only_the_signer_that_is_meant(self, service: Service):
+        def read_of(signer: str) -> Metadata:
+            return read_blob(service.blob(), [service.maker.root], NOW, signer=signer)
+
+        assert read_of("mds.example.org").number == 7
+        for other in ("example.org", "mds.fidoalliance.org", "MDS.example.org.evil.org"):
+            with pytest.raises(BadRequest, match="signer is not"):
+                read_of(other)
+
     def test_another_root(self, service: Service):
         with pytest.raises(BadRequest, match="trusted root"):
             read_blob(service.blob(), [Maker().root], NOW)
@@ -168,6 +177,18 @@ class TestRules:
     def test_a_known_model_is_hardware(self, maker: Maker):
         found = self.judged(KeyPolicy(), self.metadata(model(maker=maker)), maker)
         assert (found.attested, found.hardware, found.name, found.doubts) == (True, True, "Test Key", ())
+
+    def test_the_operators_root_says_nothing_for_metadata(self, maker: Maker):
+        """Who vouches by the operator's word may not borrow another maker's entry."""
+        own = Maker()
+        known = self.metadata(model(maker=maker), days=-1)
+        found = self.judged(KeyPolicy(), known, own, own=own)
+        assert (found.attested, found.hardware, found.doubts) == (True, False, ())
+        vouched = KeyPolicy(allowed=frozenset({AAGUID}))
+        assert self.judged(vouched, known, own, own=own).hardware
+        with pytest.raises(Rejected) as caught:
+            self.judged(KeyPolicy(minimum=Level.L1), known, own, own=own)
+        assert caught.value.reason is RejectReason.MODEL_LEVEL
 
     @pytest.mark.parametrize("protection", [{"software"}, {"hardware", "software"}, {"tee"}, set()])
     def test_a_model_that_is_not_hardware(self, maker: Maker, protection: set[str]):

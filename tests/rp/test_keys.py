@@ -132,7 +132,9 @@ def test_embedding_where_it_is_allowed():
     want = expected(cross_origin=True, top_origins=frozenset({"https://portal.example"}))
     assert sign_in(key, want, client=top)
     other = {**top, "topOrigin": "https://evil.example"}
-    assert reason_of(lambda: sign_in(key, want, client=other)) is RejectReason.CROSS_ORIGIN
+    for top in (other["topOrigin"], ["https://portal.example"], {}, 7):
+        bent = {**other, "topOrigin": top}
+        assert reason_of(lambda bent=bent: sign_in(key, want, client=bent)) is RejectReason.CROSS_ORIGIN
 
 
 def test_another_keys_signature():
@@ -305,7 +307,7 @@ class TestForm:
             "", "18", "19ff", "5f", "9f", "bf", "bf00", "7f", "fb0000000000000000", "f6", "f7", "f90000", "c000",
             "61ff", "62c328", "4200", "9a00100000", "ba00100000", "bb7fffffffffffffff", "5bffffffffffffffff", "a1",
             "a100", "a2010001", "a20100" "0101", "a1a000", "a18000", "00" "00", "1c", "3f", "81" * 40 + "00",
-            "9901ff" + "00" * 600,
+            "9901ff" + "00" * 600, "a201021801" "03", "a2" "6161" "01" "780161" "02", "a220013800" "02",
         ],
     )  # fmt: skip
     def test_what_is_refused(self, data: str):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.server.conftest import ORIGIN, Bench, make_bench, now, serving
 from tests.server.key_bench import KeyBench, bearer, hardware_model, key_options, reason
-from tests.software_key import UP, UV, Maker, SoftwareKey
+from tests.software_key import UP, UV, Maker, SoftwareKey, b64u
 from tokenbridge.errors import SetupError
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rp.key_metadata import Report
@@ -66,8 +66,8 @@ class TestEvidence:
             ({"client": {"type": "webauthn.create"}}, "client-data-type"),
             ({"rp_id": "evil.example"}, "rp-id-mismatch"),
             ({"flags": UV}, "user-not-present"),
-            ({"handle": b"x" * 64}, "user-handle-mismatch"),
-            ({"handle": None}, "user-handle-mismatch"),
+            ({"handle": b"x" * 64}, "credential-unknown"),
+            ({"handle": None}, "credential-unknown"),
         ],
     )
     def test_a_bent_assertion_ends_the_sign_in(self, at: KeyBench, bent: dict, why: str):
@@ -79,7 +79,33 @@ class TestEvidence:
 
     def test_the_user_handle_of_somebody_else(self, at: KeyBench):
         key, other = at.register(at.newcomer()), at.register(at.newcomer())
-        assert reason(at.sign_in(key, handle=other.handle)) == "user-handle-mismatch"
+        assert reason(at.sign_in(key, handle=other.handle)) == "credential-unknown"
+
+    def test_nobody_learns_which_credentials_exist(self, at: KeyBench):
+        """Every answer without a good signature is the same for a real credential, a made-up one and none of ours."""
+        name = at.newcomer()
+        real, stranger = at.register(name), at.key()
+        (made_up,) = key_options(at.start("nobody-here-1"))["allowCredentials"][:1]
+        bent: list[dict[str, Any]] = [
+            {},
+            {"client": {"origin": "https://evil.example"}},
+            {"rp_id": "evil.example"},
+            {"flags": UV},
+            {"handle": b"x" * 64},
+            {"handle": None},
+        ]
+        for username in (None, name, "nobody-here-1"):
+            for how in bent:
+                answers = []
+                for credential in (b64u(real.credential_id), made_up["id"], b64u(b"no id of ours" * 4)):
+                    ticket = at.start(username)
+                    raw = stranger.answer(key_options(ticket), ORIGIN, **how)
+                    answer = at.present(ticket, {**raw, "id": credential, "rawId": credential})
+                    error = answer.json()["error"]
+                    answers.append((answer.status_code, {k: v for k, v in error.items() if k != "request_id"}))
+                assert answers[0] == answers[1] == answers[2], (username, how)
+        detail = [entry.detail for entry in trail(at, name) if entry.event == "refused"]
+        assert any("signature-invalid" in str(one) for one in detail), "the audit trail knows better"
 
     def test_verification_that_was_not_done_is_not_believed(self, at: KeyBench):
         answer = at.sign_in(at.register(at.newcomer()), flags=UP).json()
@@ -286,12 +312,40 @@ class TestEnrolment:
         answer = at.finish(begun, at.key().register(begun["options"], ORIGIN))
         assert (answer.status_code, reason(answer)) == (401, "no-session")
 
-    def test_a_disabled_account_gets_no_key(self, at: KeyBench):
+    def test_a_disabled_account_gets_no_key_nor_does_its_old_code_come_back(self, at: KeyBench):
         name = at.newcomer()
-        begun = at.begin_by_code(name).json()
+        code = at.enrolment_code(name)
+        begun = at.begin_by_code(name, code).json()
         with at.bench.office() as office:
             people.set_disabled(office, name, disabled=True)
-        assert at.finish(begun, at.key().register(begun["options"], ORIGIN)).status_code == 409
+        assert at.finish(begun, at.key().register(begun["options"], ORIGIN)).status_code == 404
+        with at.bench.office() as office:
+            people.set_disabled(office, name, disabled=False)
+        assert reason(at.begin_by_code(name, code)) == "enrolment-code-wrong"
+
+    def test_a_new_password_voids_a_code(self, at: KeyBench):
+        name = at.newcomer()
+        code = at.enrolment_code(name)
+        with at.bench.office() as office:
+            people.set_password(office, name, "another correct horse")
+        assert reason(at.begin_by_code(name, code)) == "enrolment-code-wrong"
+
+    def test_a_session_that_has_become_too_weak_meanwhile(self, at: KeyBench):
+        person = at.bench.person(enrol=False)
+        begun = at.begin_by_session(at.session_by_code(person)).json()
+        at.register(person.username)
+        answer = at.finish(begun, at.key().register(begun["options"], ORIGIN))
+        assert (answer.status_code, reason(answer)) == (403, "step-up")
+        entry = trail(at, person.username)[-1]
+        assert (entry.event, "step-up" in str(entry.detail)) == ("key-refused", True)
+
+    def test_a_weak_session_is_on_record(self, at: KeyBench):
+        person = at.bench.person(enrol=False)
+        token = at.session_by_code(person)
+        at.register(person.username)
+        assert reason(at.begin_by_session(token)) == "step-up"
+        assert at.server.http.post("/api/recovery-codes", json={}, headers=bearer(token)).status_code == 403
+        assert [entry.event for entry in trail(at, person.username)].count("step-up-wanted") == 2
 
     def test_a_registration_that_took_too_long(self, at: KeyBench):
         begun = at.begin_by_code(at.newcomer()).json()

@@ -142,9 +142,19 @@ class TestMetadata:
         with pytest.raises(BadRequest, match="trusted root"):
             cli("metadata", "load", write(tmp_path, service.blob()))
 
-    def test_the_default_root_is_on_this_machine(self):
-        (found,) = metadata.default_roots()
-        assert "GlobalSign Root CA - R3" in found.subject.rfc4514_string()
+    def test_the_default_roots_are_on_this_machine(self):
+        newer, older = sorted(metadata.default_roots(), key=lambda root: root.not_valid_before_utc, reverse=True)
+        assert "GlobalSign Root R46" in newer.subject.rfc4514_string()
+        assert "GlobalSign Root CA - R3" in older.subject.rfc4514_string()
+
+    def test_below_a_public_root_only_fido_signs(
+        self, cli: Cli, tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(metadata, "default_roots", lambda: [service.maker.root])
+        with pytest.raises(BadRequest, match="signer is not"):
+            cli("metadata", "load", write(tmp_path, service.blob()))
+        service = Service(maker=service.maker, name="mds.fidoalliance.org")
+        cli("metadata", "load", write(tmp_path, service.blob(number=900)))
 
     def test_from_an_address(self, cli: Cli, service: Service, root: str):
         with web({"/blob": lambda _: ("application/octet-stream", service.blob(number=5))}) as (url, asked):

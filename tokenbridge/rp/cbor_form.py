@@ -95,13 +95,16 @@ class _Walk:
         return at
 
     def _map(self, at: int, count: int, depth: int) -> int:
-        seen: set[bytes] = set()
+        seen: set[tuple[int, int | bytes]] = set()
         for _ in range(min(count, MAX_ITEMS + 1)):
             if at < len(self._data) and self._data[at] >> 5 > 3:
                 raise CborError("a map's keys are numbers or text")
             end = self.item(at, depth + 1)
-            if self._data[at:end] in seen:
+            kind, argument, content = self._head(at)
+            # By value: one number, or the length of one text, can be written in several widths.
+            key = (kind, argument if kind < 2 else self._data[content:end])
+            if key in seen:
                 raise CborError("two equal keys in one map")
-            seen.add(self._data[at:end])
+            seen.add(key)
             at = self.item(end, depth + 1)
         return at

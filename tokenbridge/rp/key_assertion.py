@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tokenbridge.errors import RejectReason
+from fido2 import cbor
+
+from tokenbridge.errors import Rejected, RejectReason
 from tokenbridge.rp.cose_keys import load_key
 from tokenbridge.rp.refusals import refusal
 from tokenbridge.rp.webauthn import (
@@ -80,25 +83,59 @@ class Signed:
     uvm: tuple[int, ...] | None = None
 
 
+# The base point of P-256 as a public key: everybody can sign for it, and nothing that it signs is believed.
+DECOY: Final = cbor.encode(
+    {
+        1: 2,
+        3: -7,
+        -1: 1,
+        -2: bytes.fromhex("6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"),
+        -3: bytes.fromhex("4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"),
+    }
+)
+
+
 def verify_assertion(assertion: Assertion, key: RegisteredKey, expected: Expectation) -> Signed:
     """Everything about one assertion, its counter apart. Raises Rejected with the reason of the first check that fails.
 
     The caller has found `key` by the assertion's credential and has checked whose it is.
     """
-    if assertion.unverified_credential_id != key.credential_id:
-        raise refusal(RejectReason.CREDENTIAL_UNKNOWN, "an assertion of another credential")
-    client_data = assertion.unverified_client_data
-    check_client_data(client_data, GET, expected)
+    return verify_signature(assertion, check_request(assertion, expected), key)
+
+
+def check_request(assertion: Assertion, expected: Expectation) -> AuthenticatorData:
+    """What can be checked without the key: that it is an answer to this request. Raises Rejected.
+
+    Its reasons say nothing about which credentials are registered.
+    """
+    check_client_data(assertion.unverified_client_data, GET, expected)
     data = parse_authenticator_data(assertion.unverified_authenticator_data)
     check_authenticator_data(data, expected)
     if data.credential is not None:
         malformed("an assertion with attested credential data")
-    load_key(key.cose).verify(assertion.signature, data.raw + hashlib.sha256(client_data).digest())
+    return data
+
+
+def verify_nothing(assertion: Assertion, data: AuthenticatorData) -> None:
+    """Take the time of `verify_signature` for a credential that is not registered."""
+    with contextlib.suppress(Rejected):
+        load_key(DECOY).verify(assertion.signature, _signed_bytes(assertion, data))
+
+
+def verify_signature(assertion: Assertion, data: AuthenticatorData, key: RegisteredKey) -> Signed:
+    """The rest of `verify_assertion`, after `check_request`. Raises Rejected."""
+    if assertion.unverified_credential_id != key.credential_id:
+        raise refusal(RejectReason.CREDENTIAL_UNKNOWN, "an assertion of another credential")
+    load_key(key.cose).verify(assertion.signature, _signed_bytes(assertion, data))
     if data.backup_eligible != key.backup_eligible:
         raise refusal(RejectReason.BACKUP_STATE, "backup eligibility changed since registration")
     return Signed(
         counter=data.counter, user_verified=data.user_verified, backed_up=data.backed_up, uvm=ways_of_verification(data)
     )
+
+
+def _signed_bytes(assertion: Assertion, data: AuthenticatorData) -> bytes:
+    return data.raw + hashlib.sha256(assertion.unverified_client_data).digest()
 
 
 def may_be_copied(*, stored: int, counter: int) -> bool:

@@ -105,11 +105,12 @@ class KeyModels:
         model, attested, by_operator = self._vouched(make)
         if model is not None and (report := model.unsafe(today, make.path)):
             raise refusal(RejectReason.MODEL_REVOKED, f"{model.name}: {report}")
-        self._check_rules(make, model, today, attested=attested)
-        known = model if attested else None
-        stale = known is not None and not by_operator and self._is_doubtful(today)
+        # Metadata speaks for a key whose maker it knows; the operator's own root may vouch for any model.
+        known = model if attested and not by_operator else None
+        self._check_rules(make, known, today, attested=attested)
+        stale = known is not None and self._is_doubtful(today)
         return Standing(
-            name=known.name if known else "",
+            name=model.name if model is not None and attested else "",
             attested=attested,
             hardware=(known is not None and known.hardware) or (by_operator and make.aaguid in policy.allowed),
             verified_by=known.verified_by if known else (),

@@ -40,18 +40,21 @@ _FACTORS: Final = {
 }
 
 
-def read_blob(blob: bytes, roots: Sequence[x509.Certificate], now: dt.datetime) -> Metadata:
-    """The metadata in `blob`, signed under one of `roots`. Raises `BadRequest` that says what is wrong with it."""
+def read_blob(blob: bytes, roots: Sequence[x509.Certificate], now: dt.datetime, *, signer: str = "") -> Metadata:
+    """The metadata in `blob`, signed under one of `roots`. Raises `BadRequest` that says what is wrong with it.
+
+    `signer` is the DNS name that the signer's certificate must have; without one any certificate below `roots` will do.
+    """
     if len(blob) > MAX_BLOB_BYTES:
         raise _refuse(f"it is larger than {MAX_BLOB_BYTES >> 20} MiB")
     parts = blob.strip().split(b".")
     if len(parts) != 3:
         raise _refuse("it is no signed blob (three parts with dots between)")
-    _check_signature(parts, roots, now)
+    _check_signature(parts, roots, now, signer)
     return _metadata(_decoded(parts[1], "contents"))
 
 
-def _check_signature(parts: Sequence[bytes], roots: Sequence[x509.Certificate], now: dt.datetime) -> None:
+def _check_signature(parts: Sequence[bytes], roots: Sequence[x509.Certificate], now: dt.datetime, signer: str) -> None:
     header = _decoded(parts[0], "header")
     algorithm, chain = header.get("alg"), header.get("x5c")
     if algorithm not in _ALGORITHMS or not isinstance(chain, list) or not chain:
@@ -62,11 +65,21 @@ def _check_signature(parts: Sequence[bytes], roots: Sequence[x509.Certificate], 
         raise _refuse("its certificates can't be read", str(err)) from err
     if find_root(path, roots, now) is None:
         raise _refuse("its certificates do not lead to a trusted root, or one of them is out of date")
+    if signer and signer not in _dns_names(path[0]):
+        raise _refuse(f"its signer is not {signer}")
     try:
         key = CoseKey.for_name(algorithm).from_cryptography_key(path[0].public_key())
         _verify(key, algorithm, b".".join(parts[:2]), websafe_decode(parts[2]))
     except (*CERTIFICATE_ERRORS, *PARSER_ERRORS) as err:
         raise _refuse("its signature is wrong", repr(err)) from err
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return names.get_values_for_type(x509.DNSName)
+    except CERTIFICATE_ERRORS:
+        return []
 
 
 def _verify(key: CoseKey, algorithm: str, message: bytes, signature: bytes) -> None:

@@ -38,7 +38,6 @@ _WORDS: Final[Mapping[RejectReason, tuple[str, str]]] = {
         "Use a key that you registered, or your other way to sign in.",
     ),
     RejectReason.CREDENTIAL_EXISTS: ("This key is registered already.", "Use it to sign in, or register another key."),
-    RejectReason.USER_HANDLE_MISMATCH: ("The key names another account than the one it belongs to.", _OTHER),
     RejectReason.FORMAT_UNSUPPORTED: ("The key proves its make in a way that is not known here.", "Use another key."),
     RejectReason.ATTESTATION_INVALID: ("What the key says about its make is not true.", "Use another key."),
     RejectReason.ATTESTATION_UNTRUSTED: (

@@ -178,7 +178,7 @@ def _check_embedding(data: Mapping[str, Any], expected: Expectation) -> None:
     if crossed and not expected.cross_origin:
         raise refusal(RejectReason.CROSS_ORIGIN, "crossOrigin")
     # topOrigin is there only when crossOrigin is true (section 5.8.1).
-    if top is not None and (not crossed or top not in expected.top_origins):
+    if top is not None and (not crossed or not isinstance(top, str) or top not in expected.top_origins):
         raise refusal(RejectReason.CROSS_ORIGIN, f"topOrigin {str(top)[:256]!r}")
 
 

@@ -64,7 +64,7 @@ async def begin(body: BeginBody, request: Request, desk: Keys, request_id: Reque
     if body.username is not None and body.enrolment_code is not None:
         begun = await desk.begin_with_code(body.username, body.enrolment_code, request_id)
     elif body.username is None and body.enrolment_code is None:
-        begun = await desk.begin_signed_in(bearer(request))
+        begun = await desk.begin_signed_in(bearer(request), request_id)
     else:
         raise BadRequest("A user name and an enrolment code belong together.")
     return {**_begun(begun), "rp": {**begun.options["rp"], "origin": request.app.state.origin}}

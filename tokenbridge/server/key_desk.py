@@ -41,8 +41,8 @@ class KeyDesk:
         self._enrolment = enrolment
         self._database = enrolment.database
 
-    async def begin_signed_in(self, session_token: str) -> Begun:
-        return await asyncio.to_thread(self._enrolment.begin_signed_in, session_token)
+    async def begin_signed_in(self, session_token: str, request: str) -> Begun:
+        return await asyncio.to_thread(self._enrolment.begin_signed_in, session_token, request)
 
     async def begin_with_code(self, username: str, code: str, request: str) -> Begun:
         return await asyncio.to_thread(self._enrolment.begin_with_code, username, code, request)
@@ -92,26 +92,20 @@ class KeyDesk:
             return describe(row, models, now)
 
     def _remove(self, session_token: str, key_id: int, request: str, confirmed: bool) -> None:
-        now, bar = self._now(), self._enrolment.rule.current()
-        with self._database.write() as tx:
-            live = self._live(tx, session_token, now)
-            row = _get(tx, key_id, live)
-            bar.check(tx, live, now)
-            name = row.name
+        with self._enrolment.permitted(session_token, "remove a key", request) as (tx, live):
+            name = _get(tx, key_id, live).name
             security_keys.remove(tx, key_id)
             tx.expire_all()
             if not accounts.enrolled(tx, live.account.id) - {Method.RECOVERY} and not confirmed:
                 raise LastFactor
-            ended = sessions.end_others(tx, live, now)
+            ended = sessions.end_others(tx, live, self._now())
             self._record(tx, "key-removed", live, request, key=key_id, name=name, sessions_ended=ended)
 
     def _new_recovery_codes(self, session_token: str, request: str) -> tuple[str, ...]:
-        now, bar, made = self._now(), self._enrolment.rule.current(), codes.new_set()
-        with self._database.write() as tx:
-            live = self._live(tx, session_token, now)
-            bar.check(tx, live, now)
+        made = codes.new_set()
+        with self._enrolment.permitted(session_token, "new recovery codes", request) as (tx, live):
             account = live.account.id
-            recovery.replace(tx, account, (codes.hash_code(code, account=account) for code in made), now)
+            recovery.replace(tx, account, (codes.hash_code(code, account=account) for code in made), self._now())
             self._record(tx, "recovery-codes-made", live, request)
         return made
 

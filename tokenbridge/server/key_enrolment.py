@@ -5,14 +5,23 @@ from __future__ import annotations
 import datetime as dt
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
 from tokenbridge import log
-from tokenbridge.errors import BadRequest, NoSession, NotAllowedNow, Rejected, RejectReason, TooMany
+from tokenbridge.errors import (
+    BadRequest,
+    NoSession,
+    NotAllowedNow,
+    Rejected,
+    RejectReason,
+    RequestRefused,
+    TooMany,
+)
 from tokenbridge.rp.key_models import Make, Need
 from tokenbridge.rp.key_options import User, creation_options
 from tokenbridge.rp.key_registration import NewKey, Registration, verify_registration
@@ -23,12 +32,13 @@ from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_sign_in import KeySite
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import MAX_TOKEN, Clock, Ledger
-from tokenbridge.server.step_up import StepUpRule
+from tokenbridge.server.step_up import Bar, StepUpRule
 from tokenbridge.server.store import accounts, audit, enrolment, recovery, security_keys, sessions, throttle
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.enrolment import Running
 from tokenbridge.server.store.key_schema import SecurityKey
 from tokenbridge.server.store.schema import Account
+from tokenbridge.server.store.sessions import Live
 
 CHALLENGE_BYTES: Final = 32
 HANDLE_BYTES: Final = 64  # WebAuthn Level 3 section 14.6.1
@@ -68,14 +78,25 @@ class KeyEnrolment:
     origin: str
     at: KeySite
 
-    def begin_signed_in(self, session_token: str) -> Begun:
-        """Raises `NoSession` or `StepUp`."""
+    @contextmanager
+    def permitted(self, session_token: str, what: str, request: str) -> Iterator[tuple[Session, Live]]:
+        """A transaction in which the session's account may be changed. Raises `NoSession`, or `StepUp` on record."""
         now, bar = self.clock(), self.rule.current()
         with self.database.write() as tx:
             live = sessions.find(tx, keys.hash_token(session_token), now)
             if live is None:
                 raise NoSession
-            bar.check(tx, live, now)
+            denied = bar.refusal(tx, live, now)
+            if denied is None:
+                yield tx, live
+                return
+            detail = {"detail": f"{what}: {denied.message}"[:MAX_DETAIL]}
+            self._record(tx, "step-up-wanted", live.account.username, request, detail)
+        raise denied
+
+    def begin_signed_in(self, session_token: str, request: str) -> Begun:
+        """Raises `NoSession` or `StepUp`."""
+        with self.permitted(session_token, "register a key", request) as (tx, live):
             return self._begin(tx, live.account, keys.new_token(), live.id)
 
     def begin_with_code(self, username: str, code: str, request: str) -> Begun:
@@ -97,7 +118,7 @@ class KeyEnrolment:
         raise TooMany
 
     def complete(self, token: str, raw: Mapping[str, Any], name: str | None, request: str) -> Enrolled:
-        """Raises `Rejected`; the registration is over then, and an enrolment code may be used again."""
+        """Raises `Rejected`, `NoSession`, `StepUp`; it is over then, and an enrolment code may be used again."""
         asked = clean_name(name) if name is not None else ""
         running = self._take(token)
         try:
@@ -106,7 +127,7 @@ class KeyEnrolment:
                 Make(aaguid=new.aaguid, path=new.statement.path, at=self.clock()), self.clock()
             )
             return self._store(running, new, asked or standing.name[:MAX_NAME] or "Security key", request)
-        except Rejected as err:
+        except (Rejected, RequestRefused) as err:
             self._refused(running, err, request)
             raise
 
@@ -159,12 +180,12 @@ class KeyEnrolment:
         )
 
     def _store(self, running: Running, new: NewKey, name: str, request: str) -> Enrolled:
-        now = self.clock()
+        now, bar = self.clock(), self.rule.current()
         with self.database.write() as tx:
             account = accounts.by_id(tx, running.account_id)
             if account is None or account.disabled:
                 raise NotAllowedNow("The account was removed or disabled meanwhile.")
-            self._check_still_permitted(tx, running, now)
+            self._check_still_permitted(tx, running, bar, now)
             row = security_keys.add(tx, account.id, new, name, now)
             made = () if recovery.left(tx, account.id) else codes.new_set()
             if made:
@@ -174,17 +195,22 @@ class KeyEnrolment:
             self._record(tx, "key-registered", account.username, request, detail)
         return Enrolled(row=row, recovery_codes=made)
 
-    def _check_still_permitted(self, tx: Session, running: Running, now: dt.datetime) -> None:
+    def _check_still_permitted(self, tx: Session, running: Running, bar: Bar, now: dt.datetime) -> None:
+        """Another key, a card or another code may have come in between; the session may be a few minutes older."""
         if running.session_id is not None:
-            if not sessions.is_live(tx, running.session_id, now):
+            live = sessions.by_id(tx, running.session_id, now)
+            if live is None:
                 raise NoSession
+            if (weak := bar.weakness(tx, live, now)) is not None:
+                raise weak
         elif not enrolment.consume(tx, running.account_id, running.token_hash, now):
             raise refusal(RejectReason.ENROLMENT_CODE_WRONG, "void, used, or begun again elsewhere")
 
-    def _refused(self, running: Running, err: Rejected, request: str) -> None:
+    def _refused(self, running: Running, err: Rejected | RequestRefused, request: str) -> None:
         with self.database.write() as tx:
             account = accounts.by_id(tx, running.account_id)
-            detail = {"detail": f"{err.reason}: {err.detail}"[:MAX_DETAIL]}
+            why = err.reason if isinstance(err, Rejected) else err.code
+            detail = {"detail": f"{why}: {err.detail or err.message}"[:MAX_DETAIL]}
             self._record(tx, "key-refused", account.username if account is not None else "", request, detail)
 
     def _record_refusal(self, tx: Session, account: Account | None, request: str) -> None:

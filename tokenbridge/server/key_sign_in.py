@@ -10,14 +10,14 @@ from typing import Any, Final, NoReturn
 
 from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, UndecidedReason
 from tokenbridge.rp.challenge import Challenge
-from tokenbridge.rp.key_assertion import Assertion, Signed, verify_assertion
+from tokenbridge.rp.key_assertion import Assertion, Signed, check_request, verify_nothing, verify_signature
 from tokenbridge.rp.key_models import Need, Standing
 from tokenbridge.rp.key_options import Credential, Site, request_options
 from tokenbridge.rp.key_proof import proof_of
 from tokenbridge.rp.policy import Policy
 from tokenbridge.rp.proof import Method, Proof
 from tokenbridge.rp.refusals import refusal
-from tokenbridge.rp.webauthn import Expectation, to_base64url
+from tokenbridge.rp.webauthn import AuthenticatorData, Expectation, to_base64url
 from tokenbridge.server import login
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.key_book import KeyModelBook
@@ -105,8 +105,9 @@ class KeySignIn:
         key: Owned | None = None
         try:
             assertion = Assertion.parse(raw)
-            key = self._find(assertion, judging)
-            found = self._verify(assertion, key, pending)
+            data = check_request(assertion, self._expectation(pending))
+            key = self._find(assertion)
+            found = self._verify(assertion, data, key, judging)
         except Rejected as err:
             self._refuse(token, request, err, key)
         return self.ledger.advance(token, request, lambda moment: self._judged(moment, found, judging))
@@ -115,22 +116,27 @@ class KeySignIn:
         at = self.at
         return request_options(at.site, challenge, credentials, self.models.policy, seconds=at.seconds)
 
-    def _find(self, assertion: Assertion, judging: login.Judging) -> Owned:
-        """The key that is said to have signed, if it may sign here."""
+    def _find(self, assertion: Assertion) -> Owned | None:
         with self.database.read() as tx:
-            key = security_keys.find(tx, assertion.unverified_credential_id)
-        if key is None or judging.account not in (None, key.account_id):
-            raise refusal(
-                RejectReason.CREDENTIAL_UNKNOWN, f"credential {assertion.unverified_credential_id.hex()[:64]}"
-            )
-        handle = assertion.unverified_user_handle
-        # Section 7.2 step 6: when no credential was named, the key has to say whose it is.
-        if handle != key.handle and not (handle is None and judging.account is not None):
-            raise refusal(RejectReason.USER_HANDLE_MISMATCH, f"key {key.id}")
-        return key
+            return security_keys.find(tx, assertion.unverified_credential_id)
 
-    def _verify(self, assertion: Assertion, key: Owned, pending: Pending) -> _Found:
-        signed = verify_assertion(assertion, key.registered, self._expectation(pending))
+    def _verify(
+        self, assertion: Assertion, data: AuthenticatorData, key: Owned | None, judging: login.Judging
+    ) -> _Found:
+        """Until a signature is good every refusal is the same and takes as long: nobody learns which credentials exist.
+
+        The audit trail keeps what was wrong.
+        """
+        if key is None:
+            verify_nothing(assertion, data)
+            raise _unknown(f"no such credential: {assertion.unverified_credential_id.hex()[:64]}")
+        try:
+            signed = verify_signature(assertion, data, key.registered)
+        except Rejected as err:
+            if err.reason is RejectReason.SIGNATURE_INVALID:
+                raise _unknown(f"key {key.id}: {err.reason}") from err
+            raise
+        _check_owner(assertion, key, judging)
         return _Found(key=key, signed=signed, standing=self.models.current().judge(key.make, self.clock()))
 
     def _expectation(self, pending: Pending) -> Expectation:
@@ -152,6 +158,8 @@ class KeySignIn:
         use = Use(key=key.id, counter=signed.counter, backed_up=signed.backed_up, user_verified=signed.user_verified)
         doubts = found.standing.doubts
         if not security_keys.used(moment.tx, use, moment.now):
+            if security_keys.get(moment.tx, key.id, key.account_id) is None:
+                return login.Refused(by=Method.KEY, reason=RejectReason.CREDENTIAL_UNKNOWN, detail="key removed")
             doubts = (*doubts, UndecidedReason.KEY_MAYBE_COPIED)
             self._warn(moment, who.username, found)
         proofs = () if doubts else (self._proof(moment, found),)
@@ -204,6 +212,19 @@ class KeySignIn:
             )
             for number in range(count)
         )
+
+
+def _unknown(detail: str) -> Rejected:
+    return refusal(RejectReason.CREDENTIAL_UNKNOWN, detail)
+
+
+def _check_owner(assertion: Assertion, key: Owned, judging: login.Judging) -> None:
+    """Section 7.2 step 6: whose key it may be, and whose the key says it is when no credential was named."""
+    if judging.account not in (None, key.account_id):
+        raise _unknown(f"key {key.id} of another account than the one that was named")
+    handle = assertion.unverified_user_handle
+    if handle != key.handle and not (handle is None and judging.account is not None):
+        raise _unknown(f"key {key.id}: the user handle is another account's")
 
 
 def _first(challenge: Challenge) -> bytes:

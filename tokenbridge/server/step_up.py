@@ -43,21 +43,29 @@ class Bar:
     models: KeyModels
     max_age: dt.timedelta
 
-    def check(self, tx: Session, live: Live, now: dt.datetime) -> None:
-        """Raises `StepUp` that says what to do."""
+    def refusal(self, tx: Session, live: Live, now: dt.datetime) -> StepUp | None:
+        """What to do first, or None when the session is strong and new enough."""
+        return self.weakness(tx, live, now) or self._age(live, now)
+
+    def weakness(self, tx: Session, live: Live, now: dt.datetime) -> StepUp | None:
+        """As `refusal`, whatever the session's age."""
         needed = self.strongest(tx, live.account, now)
         if int(live.assurance["aal"]) < needed:
-            raise StepUp(
+            return StepUp(
                 f"For this sign in at {needed.name} first: this session is at {AAL(live.assurance['aal']).name}.",
                 next_step="Sign in with your card or key, then try again. Without either, ask your IT service desk "
                 "for an enrolment code.",
             )
+        return None
+
+    def _age(self, live: Live, now: dt.datetime) -> StepUp | None:
         if now - live.started_at > self.max_age:
             minutes = int(self.max_age.total_seconds() // 60)
-            raise StepUp(
+            return StepUp(
                 f"For this the sign-in must not be older than {minutes} minutes.",
                 next_step="Sign in again, then try again.",
             )
+        return None
 
     def strongest(self, tx: Session, account: Account, now: dt.datetime) -> AAL:
         """What the best of the account's factors reaches, with the password where it has one."""

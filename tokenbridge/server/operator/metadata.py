@@ -26,8 +26,14 @@ from tokenbridge.server.settings import is_loopback
 from tokenbridge.server.store import metadata
 from tokenbridge.server.store.metadata import Loaded
 
-ROOT_SHA256: Final = "cbb522d7b7f127ad6a0113865bdf1cd4102e7d0759af635a7cf4720dc963c53b"
-"""GlobalSign Root CA - R3, under which the FIDO Alliance signs (MDS 3.0 section 3.2)."""
+ROOTS_SHA256: Final = frozenset(
+    {
+        "4fa3126d8d3a11d1c4855a4f807cbad6cf919d3a5a88b03bea2c6372d93c40c9",  # GlobalSign Root R46, since August 2026
+        "cbb522d7b7f127ad6a0113865bdf1cd4102e7d0759af635a7cf4720dc963c53b",  # GlobalSign Root CA - R3, before
+    }
+)
+"""Roots under which the FIDO Alliance signs (MDS 3.0 section 3.2). They are public: anybody may have a certificate."""
+SIGNER: Final = "mds.fidoalliance.org"
 SECONDS: Final = 60.0
 
 
@@ -47,10 +53,10 @@ def load(office: Office, source: str, root: Path | None) -> Change:
 
     A blob that is older than the one in force is refused: it may lack a revocation.
     """
-    roots = key_rules.read_roots(root) if root is not None else default_roots()
+    roots, signer = (key_rules.read_roots(root), "") if root is not None else (default_roots(), SIGNER)
     blob = _fetch(source) if "://" in source else _read(Path(source))
     now = office.now()
-    found = read_blob(blob, roots, now)
+    found = read_blob(blob, roots, now, signer=signer)
     with office.database.write() as tx:
         before = metadata.current(tx)
         if before is not None and found.number < before.metadata.number:
@@ -75,10 +81,10 @@ def shown(office: Office) -> Loaded | None:
 
 
 def default_roots() -> Sequence[x509.Certificate]:
-    """The FIDO Alliance's root, from the public authorities that come with the HTTP client. Raises `SetupError`."""
+    """The FIDO Alliance's roots, from the public authorities that come with the HTTP client. Raises `SetupError`."""
     known = pem.unarmor(Path(certifi.where()).read_bytes(), multiple=True)
     found = [
-        x509.load_der_x509_certificate(der) for _, _, der in known if hashlib.sha256(der).hexdigest() == ROOT_SHA256
+        x509.load_der_x509_certificate(der) for _, _, der in known if hashlib.sha256(der).hexdigest() in ROOTS_SHA256
     ]
     if not found:
         raise SetupError(

@@ -15,7 +15,7 @@ from tokenbridge.rp.certs import RevocationData, sources_for
 from tokenbridge.server import card_evidence, passwords, revocation, totp, trust
 from tokenbridge.server.operator.office import Office
 from tokenbridge.server.revocation import RevocationFetcher, Source
-from tokenbridge.server.store import accounts, anchors, cards, sessions
+from tokenbridge.server.store import accounts, anchors, cards, enrolment, sessions
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.schema import Account, EnrolledCertificate
 
@@ -59,20 +59,23 @@ def listed(office: Office) -> list[tuple[Account, frozenset[str]]]:
 
 
 def set_password(office: Office, username: str, password: str) -> None:
-    """Change a password; every session of the account ends."""
+    """Change a password; every session of the account ends, and an enrolment code that is out is void."""
     encoded = passwords.hash_password(password)
     with office.database.write() as tx:
         account = accounts.get(tx, username)
         account.password_hash = encoded
+        enrolment.void(tx, account.id)
         ended = sessions.end_all(tx, account.id, office.now())
         office.record(tx, "password-set", account.username, sessions_ended=ended)
 
 
 def set_disabled(office: Office, username: str, *, disabled: bool) -> None:
-    """Disable or enable an account; disabling ends its sessions."""
+    """Disable or enable an account; disabling ends its sessions and voids an enrolment code that is out."""
     with office.database.write() as tx:
         account = accounts.get(tx, username)
         account.disabled = disabled
+        if disabled:
+            enrolment.void(tx, account.id)
         ended = sessions.end_all(tx, account.id, office.now()) if disabled else 0
         event = "user-disabled" if disabled else "user-enabled"
         office.record(tx, event, account.username, sessions_ended=ended)

@@ -51,6 +51,13 @@ def set_code(tx: Session, account_id: int, code_hash: str, now: dt.datetime, exp
     connection.execute(insert(EnrolmentCode), values)
 
 
+def void(tx: Session, account_id: int) -> None:
+    """Take the account's code and its registrations back."""
+    connection = tx.connection()
+    connection.execute(delete(EnrolmentCode).where(EnrolmentCode.account_id == account_id))
+    connection.execute(delete(KeyRegistration).where(KeyRegistration.account_id == account_id))
+
+
 def reserve(tx: Session, account_id: int, code_hash: str, registration: str, now: dt.datetime) -> bool:
     """Bind the code to the newest registration; the one before can't complete any more. False: a wrong or old code."""
     fits = (EnrolmentCode.account_id == account_id, EnrolmentCode.code_hash == code_hash)

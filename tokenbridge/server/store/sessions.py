@@ -131,11 +131,10 @@ def end_others(tx: Session, live: Live, now: dt.datetime) -> int:
     return tx.connection().execute(mark).rowcount
 
 
-def is_live(tx: Session, session_id: int, now: dt.datetime) -> bool:
-    """Whether a session has neither ended nor timed out, and its account is not disabled."""
-    query = select(SessionRow.token_hash).where(SessionRow.id == session_id)
-    token_hash = tx.scalar(query)
-    return token_hash is not None and find(tx, token_hash, now) is not None
+def by_id(tx: Session, session_id: int, now: dt.datetime) -> Live | None:
+    """As `find`, by the row's number."""
+    token_hash = tx.scalar(select(SessionRow.token_hash).where(SessionRow.id == session_id))
+    return None if token_hash is None else find(tx, token_hash, now)
 
 
 def purge(tx: Session, now: dt.datetime) -> None:
