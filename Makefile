@@ -14,7 +14,8 @@ test: ## All tests, the ones on pcscd and with foreign tools included
 hw-test: ## Security keys on a kernel of their own (QEMU): /dev/uhid, udev, foreign tools, a browser; ARGS chooses
 	@scripts/setup vm
 	$(BIN)/python -m scripts.vm run -- env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest -p pytest_timeout \
-		-p no:cacheprovider -o testpaths=hw-tests/keys --rig-must-run --durations=5 $(ARGS)
+		-p no:cacheprovider -o testpaths='hw-tests/keys hw-tests/sign_in/test_keys.py' -m 'not slow_under_emulation' \
+		--rig-must-run --durations=5 $(ARGS)
 
 check: ## Lint, types, import rule, generated files
 	@scripts/setup test

@@ -1,18 +1,24 @@
-"""Security keys through the real bridge, command line and relying party; beside cards on the real PC/SC daemon."""
+"""Security keys through the real bridge, command line and relying party; beside cards on the real PC/SC daemon.
+
+The keys are devices of the kernel's where it makes them (`make hw-test`), and packet sockets elsewhere (`make test`).
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyotp
 import pytest
 
+from tokenbridge.rig.key_pki import KeyPki
+from tokenbridge.rig.key_serve import identity
 from tokenbridge.rig.key_socket import KeySocket
 from tokenbridge.rig.pcscd import PrivatePcscd
 from tokenbridge.rig.pki import RigPki
@@ -20,17 +26,19 @@ from tokenbridge.rig.plugin import CardMaker, Slots
 from tokenbridge.rig.provision import DEFAULT_UID, Staff
 from tokenbridge.rig.virtual_key import Profile, Touch, VirtualKey
 from tokenbridge.rig.workplace import PASSWORD, Ran, Workplace
+from tokenbridge.transport.uhid import UHID, UhidDevice
 
 USER = "grace"
 PIN = "4711"
 AAGUID = bytes.fromhex("0b7e5c2a6f0d4c599a35f3d1c2a4e871")
 
 
-class KeyPlace:
+class Desk:
     """A workplace whose relying party trusts the makers of the rig's keys, and one account for each test."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, pki: KeyPki) -> None:
         self.place = place
+        self.pki = pki
         self.people = 0
         self.totp = ""
 
@@ -48,39 +56,35 @@ class KeyPlace:
         given = {"--enrolment-code-fd": self.code(user), "--new-pin-fd": PIN, **(secrets or {})}
         return self.place.at_site("key", "register", options=("--by-code", "--user", user, *options), secrets=given)
 
-    def plug(self, key: VirtualKey, name: str = "blue") -> Path:
-        path = self.place.key_sockets / f"{name}-{key.serial}.key"
+    def plug(self, key: VirtualKey, name: str = "blue") -> None:
+        if os.access(UHID, os.R_OK | os.W_OK):
+            key.plug(UhidDevice.open(replace(identity(key), name=name)))
+            return
         self.place.key_sockets.mkdir(mode=0o700, exist_ok=True)
-        key.plug(KeySocket(path))
-        return path
+        key.plug(KeySocket(self.place.key_sockets / f"{name}-{key.serial}.key"))
 
 
 @pytest.fixture(scope="module")
-def desk(pcscd: PrivatePcscd, rig_pki: RigPki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyPlace]:
+def desk(pcscd: PrivatePcscd, rig_pki: RigPki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     place = Workplace(tmp_path_factory.mktemp("keys"), pcscd)
     pki = place.directory / "pki"
     rig_pki.save(pki)
     place.init_server()
     place.trust("rig", pki, "--map-nhs-uid")
-    maker = VirtualKey.create(Profile(aaguid=AAGUID))
-    root = place.directory / "key-root.pem"
-    assert maker.pki is not None
-    maker.pki.save(place.directory)
-    place.trust_keys(root, "0b7e5c2a-6f0d-4c59-9a35-f3d1c2a4e871")
+    makers = KeyPki.create(now=datetime.now(UTC))
+    makers.save(place.directory)
+    place.trust_keys(place.directory / "key-root.pem", str(uuid.UUID(bytes=AAGUID)))
     place.start_server()
-    made = KeyPlace(place)
-    made.pki = maker.pki  # type: ignore[attr-defined]
-    yield made
+    yield Desk(place, makers)
     place.stop()
-    maker.close()
 
 
 @pytest.fixture
-def make_key(desk: KeyPlace) -> Iterator[Any]:
+def make_key(desk: Desk) -> Iterator[Any]:
     made: list[VirtualKey] = []
 
     def make(**profile: Any) -> VirtualKey:
-        key = VirtualKey.create(Profile(**{"aaguid": AAGUID, **profile}), pki=desk.pki)  # type: ignore[attr-defined]
+        key = VirtualKey.create(Profile(**{"aaguid": AAGUID, **profile}), pki=desk.pki)
         made.append(key)
         return key
 
@@ -89,7 +93,7 @@ def make_key(desk: KeyPlace) -> Iterator[Any]:
         key.close()
 
 
-def test_from_an_enrolment_code_to_a_sign_in_with_nothing_but_the_key(desk: KeyPlace, make_key: Any) -> None:
+def test_from_an_enrolment_code_to_a_sign_in_with_nothing_but_the_key(desk: Desk, make_key: Any) -> None:
     user, key = desk.person(), make_key()
     desk.plug(key)
     registered = desk.register(user, "--name", "blue key", "--json")
@@ -102,13 +106,11 @@ def test_from_an_enrolment_code_to_a_sign_in_with_nothing_but_the_key(desk: KeyP
     assert "totp" in outcome["suppressed"]
 
 
-def test_a_card_or_the_key_whichever_is_there(
-    desk: KeyPlace, make_key: Any, slots: Slots, make_card: CardMaker
-) -> None:
+def test_a_card_or_the_key_whichever_is_there(desk: Desk, make_key: Any, slots: Slots, make_card: CardMaker) -> None:
     desk.place.run("server", "user", "add", "ada", "--display-name", "Ada", "--nhs-uid", DEFAULT_UID,
                    secrets={"--password-fd": PASSWORD})  # fmt: skip
     user, key = desk.person(), make_key()
-    path = desk.plug(key)
+    desk.plug(key)
     assert desk.register(user).code == 0
     slots.insert(make_card(Staff()).card)
     both = desk.place.sign_in("--key", "any", "--json", secrets={"--pin-fd": PIN})
@@ -116,12 +118,12 @@ def test_a_card_or_the_key_whichever_is_there(
     card = desk.place.sign_in("--card", "--json", secrets={"--pin-fd": "123456"})
     assert json.loads(card.output)["account"]["username"] == "ada"
     key.unplug()
-    assert not path.exists()
     alone = desk.place.sign_in("--json", secrets={"--pin-fd": "123456"})
     assert json.loads(alone.output)["account"]["username"] == "ada"
 
 
-def test_touch_alone_is_one_factor_and_the_password_the_other(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_touch_alone_is_one_factor_and_the_password_the_other(desk: Desk, make_key: Any) -> None:
     user, key = desk.person(), make_key(client_pin=False)
     desk.plug(key)
     assert desk.register(user).code == 0
@@ -133,7 +135,8 @@ def test_touch_alone_is_one_factor_and_the_password_the_other(desk: KeyPlace, ma
     assert (outcome["decision"], outcome["assurance"]["aal"]) == ("allow", 2)
 
 
-def test_a_password_and_then_the_key(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_a_password_and_then_the_key(desk: Desk, make_key: Any) -> None:
     user, key = desk.person(), make_key()
     desk.plug(key)
     assert desk.register(user).code == 0
@@ -142,7 +145,8 @@ def test_a_password_and_then_the_key(desk: KeyPlace, make_key: Any) -> None:
     assert (outcome["decision"], outcome["assurance"]["aal"]) == ("allow", 3)
 
 
-def test_a_key_that_keeps_nothing_needs_the_user_name(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_a_key_that_keeps_nothing_needs_the_user_name(desk: Desk, make_key: Any) -> None:
     user, key = desk.person(), make_key(discoverable=False, credential_management=False)
     desk.plug(key)
     assert desk.register(user).code == 0
@@ -151,7 +155,8 @@ def test_a_key_that_keeps_nothing_needs_the_user_name(desk: KeyPlace, make_key: 
     assert json.loads(named.output)["account"]["username"] == user
 
 
-def test_a_second_key_after_a_sign_in_with_the_first(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_a_second_key_after_a_sign_in_with_the_first(desk: Desk, make_key: Any) -> None:
     user, first, second = desk.person(), make_key(), make_key()
     desk.plug(first, "first")
     assert desk.register(user).code == 0
@@ -170,7 +175,8 @@ def test_a_second_key_after_a_sign_in_with_the_first(desk: KeyPlace, make_key: A
     assert refused.code == 5
 
 
-def test_the_last_key_is_not_removed_by_accident(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_the_last_key_is_not_removed_by_accident(desk: Desk, make_key: Any) -> None:
     desk.people += 1
     user, key = f"{USER}{desk.people}", make_key()
     desk.place.must("server", "user", "add", user, "--display-name", "G", secrets={"--password-fd": PASSWORD})
@@ -185,7 +191,8 @@ def test_the_last_key_is_not_removed_by_accident(desk: KeyPlace, make_key: Any) 
     assert desk.place.at_site("account", "remove-key", options=sure, secrets={"--pin-fd": PIN}).code == 0
 
 
-def test_registering_needs_the_strongest_thing_one_has(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_registering_needs_the_strongest_thing_one_has(desk: Desk, make_key: Any) -> None:
     user, first, second = desk.person(), make_key(), make_key()
     totp = desk.totp
     desk.plug(first)
@@ -200,7 +207,8 @@ def test_registering_needs_the_strongest_thing_one_has(desk: KeyPlace, make_key:
     assert "step-up" in weak.output
 
 
-def test_a_recovery_code_on_the_day_without_key_and_phone(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_a_recovery_code_on_the_day_without_key_and_phone(desk: Desk, make_key: Any) -> None:
     user, key = desk.person(), make_key()
     desk.plug(key)
     codes = json.loads(desk.register(user, "--json").output)["recovery_codes"]
@@ -211,7 +219,8 @@ def test_a_recovery_code_on_the_day_without_key_and_phone(desk: KeyPlace, make_k
     assert again.code in (5, 6)
 
 
-def test_a_wrong_enrolment_code_and_one_that_was_used(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_a_wrong_enrolment_code_and_one_that_was_used(desk: Desk, make_key: Any) -> None:
     user, key = desk.person(), make_key()
     desk.plug(key)
     code = desk.code(user)
@@ -228,7 +237,7 @@ def test_a_wrong_enrolment_code_and_one_that_was_used(desk: KeyPlace, make_key: 
     assert json.loads(register(code).output)["error"]["reason"] == "enrolment-code-wrong"
 
 
-def test_a_key_pulled_in_the_middle_and_plugged_in_again(desk: KeyPlace, make_key: Any) -> None:
+def test_a_key_pulled_in_the_middle_and_plugged_in_again(desk: Desk, make_key: Any) -> None:
     user, key = desk.person(), make_key()
     desk.plug(key)
     assert desk.register(user).code == 0
@@ -248,7 +257,8 @@ def test_a_key_pulled_in_the_middle_and_plugged_in_again(desk: KeyPlace, make_ke
     assert desk.place.sign_in(secrets={"--pin-fd": PIN}).code == 0
 
 
-def test_status_and_watch_know_keys(desk: KeyPlace, make_key: Any) -> None:
+@pytest.mark.slow_under_emulation
+def test_status_and_watch_know_keys(desk: Desk, make_key: Any) -> None:
     key = make_key()
     desk.plug(key, "seen")
     (found,) = [item for item in desk.place.must_json("status")["keys"] if item["serial"] == key.serial]
