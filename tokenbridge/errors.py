@@ -21,6 +21,7 @@
       Undecided(reason)           evidence could not be judged (revocation unreachable, stale)
       SetupError                  configuration, missing extra, missing permission; says what to do
         AlreadyRunning            one bridge per user
+        PolicyInvalid(faults)     the policy file can't be used; the one before it stays in force
         DemoFailed                the demo did not go as it should
         DaemonUnavailable         the per-user bridge does not answer
         RelyingPartyUnavailable   the server does not answer
@@ -31,7 +32,7 @@ the log only. `docs/errors.md` is generated from this tree (`python -m tokenbrid
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum, unique
 from typing import Any, ClassVar
 
@@ -574,6 +575,25 @@ class SetupError(TokenbridgeError):
     code = "setup"
     summary = "tokenbridge is not set up for this."
     next_step = "See the message for what to do."
+
+
+class PolicyInvalid(SetupError):
+    """`faults` says for each place in the file what is wrong there."""
+
+    code = "policy-invalid"
+    summary = "The policy file can't be used."
+    next_step = "Mend the file and run `tokenbridge policy check`. A running server keeps the policy that it has."
+    most_told: ClassVar[int] = 20
+
+    def __init__(self, faults: Sequence[str], *, file: str = "The policy") -> None:
+        told = list(faults[: self.most_told])
+        if len(faults) > len(told):
+            told.append(f"and {len(faults) - len(told)} more")
+        super().__init__(f"{file} can't be used: {'; '.join(told)}.")
+        self.faults = tuple(faults)
+
+    def fields(self) -> dict[str, Any]:
+        return {"faults": list(self.faults[: self.most_told])}
 
 
 class AlreadyRunning(SetupError):

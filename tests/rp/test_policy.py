@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from tokenbridge.errors import Undecided, UndecidedReason
 from tokenbridge.rp.assurance import AAL, Assurance, assess
-from tokenbridge.rp.policy import DEFAULT_POLICY, Context, Decision, Outcome, Policy, Reason, Rule, decide
+from tokenbridge.rp.policy import Decision, Outcome, decide
 from tokenbridge.rp.proof import FALLBACK_METHODS, Factor, Method, Proof
+from tokenbridge.rp.reasons import Reason
+from tokenbridge.rp.rules import DEFAULT_POLICY, FALLBACK, Context, Policy, Rule
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 HAVE = frozenset({Factor.POSSESSION})
@@ -101,7 +103,7 @@ def test_no_way_to_the_level_is_a_denial_with_its_reason(
 def test_an_unknown_account_is_told_the_way_without_looking_it_up() -> None:
     unknown = Context(client="cli", enrolled=None, now=NOW)
     got = decide(DEFAULT_POLICY, assess([]), unknown)
-    assert (got.outcome, got.methods) == (CHALLENGE, (Method.PASSWORD, Method.TOTP))
+    assert (got.outcome, got.methods) == (CHALLENGE, (Method.PASSWORD, *FALLBACK))
 
 
 def test_first_match_decides() -> None:

@@ -46,7 +46,7 @@ class Assurance:
     `factors`, `phishing_resistant`, `hardware` and `restricted` describe the proofs that reached `aal`;
     `amr` and `methods` name everything that was proved, in a fixed order; `verified_by` holds the devices that
     checked the person (PIN or fingerprint) and are believed. `grades` holds everything that the proofs amount to, the
-    best first: a rule may ask for something that the highest level lacks.
+    best first: a rule may ask for something that the highest level lacks. `proofs` are the proofs themselves.
     """
 
     aal: AAL
@@ -59,6 +59,7 @@ class Assurance:
     methods: tuple[Method, ...] = ()
     verified_by: frozenset[Method] = frozenset()
     grades: tuple[Grade, ...] = ()
+    proofs: tuple[Proof, ...] = ()
 
     @property
     def phishing_acr(self) -> str:
@@ -112,7 +113,12 @@ def assess(proofs: Iterable[Proof]) -> Assurance:
         methods=tuple(sorted({proof.method for proof in counted}, key=_METHOD_ORDER.__getitem__)),
         verified_by=frozenset(proof.method for proof, grade in grades.items() if grade.aal > AAL.AAL1),
         grades=ways,
+        proofs=tuple(sorted(grades, key=_in_order)),
     )
+
+
+def _in_order(proof: Proof) -> tuple[int, str, str]:
+    return _METHOD_ORDER[proof.method], proof.credential, repr(proof)
 
 
 def _candidates(grades: dict[Proof, Grade]) -> Iterator[Grade]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final
+from uuid import UUID
 
 
 @unique
@@ -44,13 +45,16 @@ FALLBACK_METHODS: Final[frozenset[Method]] = frozenset(
 RESTRICTED_METHODS: Final[frozenset[Method]] = frozenset({Method.SMS, Method.WHATSAPP, Method.VOICE})
 """Methods that travel over a telephone number (SP 800-63B-4, section 3.2.9: restricted authenticators)."""
 
+DEVICES: Final[frozenset[Method]] = frozenset({Method.CARD, Method.KEY})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """One piece of evidence that passed every check.
 
     `credential` names the credential stably (card: SHA-256 of the certificate in hex). `at` is an aware UTC time.
-    `certificate` is DER, `aaguid` 16 bytes; each belongs to its own kind of device.
+    `certificate` is DER, `aaguid` 16 bytes; each belongs to its own kind of device. `issuer` is the name of the trust
+    anchor that a card's certificate leads to.
     """
 
     method: Method
@@ -64,6 +68,18 @@ class Proof:
     at: datetime
     certificate: bytes | None = None
     aaguid: bytes | None = None
+    issuer: str = ""
+
+    @property
+    def model(self) -> str:
+        """What kind of device it was: `card:` and the issuer's name, `key:` and the AAGUID; empty for other methods."""
+        match self.method:
+            case Method.CARD:
+                return f"{Method.CARD}:{self.issuer}"
+            case Method.KEY:
+                return f"{Method.KEY}:{UUID(bytes=self.aaguid or bytes(16))}"
+            case _:
+                return ""
 
     def __post_init__(self) -> None:
         if self.at.tzinfo is None:

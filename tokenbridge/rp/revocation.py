@@ -34,7 +34,7 @@ from tokenbridge.rp.certificate import PARSER_ERRORS, Certificate
 from tokenbridge.rp.certs import MAX_CRL_BYTES, MAX_OCSP_BYTES, IssuerRule, RevocationData, RevocationMode, TrustStore
 from tokenbridge.rp.chain import Chain, SignatureRule
 from tokenbridge.rp.paths import run
-from tokenbridge.rp.policy import Reason
+from tokenbridge.rp.reasons import Reason
 
 CLOCK_SKEW: Final = timedelta(minutes=2)
 MAX_ITEMS: Final = 64

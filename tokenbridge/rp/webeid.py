@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from tokenbridge.errors import Rejected, RejectReason
 from tokenbridge.rp.certificate import PARSER_ERRORS, Certificate, parsing
-from tokenbridge.rp.certs import IssuerRule, RevocationData, TrustStore
+from tokenbridge.rp.certs import IssuerRule, RevocationData, TrustAnchor, TrustStore
 from tokenbridge.rp.chain import LEGACY_RSA_BITS, MIN_RSA_BITS, find_chain
-from tokenbridge.rp.policy import Reason
 from tokenbridge.rp.proof import Factor, Method, Proof
+from tokenbridge.rp.reasons import Reason
 from tokenbridge.rp.revocation import check_revocation
 
 MIN_TOKEN_BYTES: Final = 100
@@ -152,11 +152,12 @@ def authenticate(
         message = _message(token.algorithm, expected_origin, expected_nonce)
         _verify(token, certificate, message, allow_weak=rule.legacy_weak)
         notes = check_revocation(chain, revocation, trust, now=now)
-        proof = _proof(certificate, rule, now)
+        proof = _proof(certificate, chain.anchor, now)
         return CardEvidence(proof=proof, certificate=certificate, anchor=chain.anchor.name, rule=rule, notes=notes)
 
 
-def _proof(certificate: Certificate, rule: IssuerRule, now: datetime) -> Proof:
+def _proof(certificate: Certificate, anchor: TrustAnchor, now: datetime) -> Proof:
+    rule = anchor.rule
     strong = rule.hardware and rule.pin_enforced
     return Proof(
         method=Method.CARD,
@@ -169,6 +170,7 @@ def _proof(certificate: Certificate, rule: IssuerRule, now: datetime) -> Proof:
         credential=certificate.fingerprint,
         at=now,
         certificate=certificate.der,
+        issuer=anchor.name,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,6 +26,11 @@ NAMES: Final[dict[Method, str]] = {
 def listing(methods: Sequence[Method], joint: str) -> str:
     """`a, b or c` in words."""
     return _joined([NAMES[method] for method in methods], joint)
+
+
+def day(when: dt.date) -> str:
+    """A date as people in hospitals write it: `3 December 2026`."""
+    return f"{when.day} {when:%B %Y}"
 
 
 def describe(assurance: Assurance) -> str:

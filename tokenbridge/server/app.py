@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
-from tokenbridge.rp.policy import Policy, Rule
 from tokenbridge.rp.proof import Method
+from tokenbridge.rp.rules import Policy, Rule
 from tokenbridge.server import api, key_api, key_rules, passwords, problems, revocation
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.key_book import KeyModelBook

@@ -13,8 +13,8 @@ from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import RevocationData
 from tokenbridge.rp.chain import find_chain, signed_chain
 from tokenbridge.rp.challenge import Challenge
-from tokenbridge.rp.policy import Reason
 from tokenbridge.rp.proof import Proof
+from tokenbridge.rp.reasons import Reason
 from tokenbridge.rp.revocation import check_revocation
 from tokenbridge.rp.subject import IdentifierKind, identifiers
 from tokenbridge.rp.webeid import Token, authenticate

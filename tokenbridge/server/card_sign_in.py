@@ -8,8 +8,8 @@ from typing import Any, Final, NoReturn
 
 from tokenbridge.errors import Rejected
 from tokenbridge.rp.certs import RevocationData
-from tokenbridge.rp.policy import Policy
 from tokenbridge.rp.proof import Method
+from tokenbridge.rp.rules import Policy
 from tokenbridge.server import card_evidence, login
 from tokenbridge.server.card_evidence import Presented
 from tokenbridge.server.judge import Shown, judge

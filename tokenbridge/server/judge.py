@@ -8,8 +8,10 @@ from typing import Final
 
 from tokenbridge.errors import Undecided, UndecidedReason
 from tokenbridge.rp.assurance import assess
-from tokenbridge.rp.policy import Context, Decision, Outcome, Policy, Reason, decide
+from tokenbridge.rp.policy import Decision, Outcome, decide
 from tokenbridge.rp.proof import Method, Proof
+from tokenbridge.rp.reasons import Reason
+from tokenbridge.rp.rules import Context, Policy
 from tokenbridge.server import login
 from tokenbridge.server.people import Person
 

@@ -14,9 +14,9 @@ from tokenbridge.rp.key_assertion import Assertion, Signed, check_request, verif
 from tokenbridge.rp.key_models import Need, Standing
 from tokenbridge.rp.key_options import Credential, Site, request_options
 from tokenbridge.rp.key_proof import proof_of
-from tokenbridge.rp.policy import Policy
 from tokenbridge.rp.proof import Method, Proof
 from tokenbridge.rp.refusals import refusal
+from tokenbridge.rp.rules import Policy
 from tokenbridge.rp.webauthn import AuthenticatorData, Expectation, to_base64url
 from tokenbridge.server import login
 from tokenbridge.server.judge import Shown, judge

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tokenbridge.errors import NotAllowedNow, RejectReason, TooMany
-from tokenbridge.rp.policy import Policy
 from tokenbridge.rp.proof import Factor, Method, Proof
+from tokenbridge.rp.rules import Policy
 from tokenbridge.server import codes, keys, login, totp
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.keys import KeyBook

@@ -169,6 +169,7 @@ def _dump_proof(proof: Proof) -> dict[str, Any]:
         "at": proof.at.isoformat(),
         "certificate": proof.certificate.hex() if proof.certificate is not None else None,
         "aaguid": proof.aaguid.hex() if proof.aaguid is not None else None,
+        "issuer": proof.issuer,
     }
 
 
