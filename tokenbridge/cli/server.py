@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "init": ("server_setup", "Make a server's data directory, or complete it."),
     "run": ("server_setup", "Serve until stopped."),
     "user": ("server_people", "Accounts, their passwords, apps and codes."),
+    "group": ("server_groups", "Groups of users, which the policy refers to."),
     "card": ("server_cards", "Cards that sign in to accounts."),
     "key": ("server_keys", "Security keys that sign in to accounts."),
     "metadata": ("server_metadata", "What is known about models of keys."),
