@@ -68,11 +68,11 @@ class PolicyBook:
         with self._lock:
             if seen == self._seen:
                 return self._edition
-            fault = self._reload()
+            before, fault = self._edition, self._reload()
             # Looked at before it was read: a file that changes in between is then read again.
             self._seen = seen
             edition = self._edition
-        if self._changed is not None:
+        if self._changed is not None and (fault is not None or edition != before):
             self._changed(edition, fault)
         return edition
 
