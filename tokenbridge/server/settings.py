@@ -29,7 +29,8 @@ class Settings:
 
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
     people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
-    `data`); it also says how long sessions live. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
+    `data`); it also says how long sessions live. `countries` and `risk_*` are for
+    noticing what is unusual. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     """
 
     data: Path = field(default_factory=default_data)
@@ -44,6 +45,9 @@ class Settings:
     sign_in_seconds: int = 300
     step_up_seconds: int = 600
     policy: Path | None = None
+    countries: Path | None = None
+    risk_travel_minutes: int = 180
+    risk_failures: int = 10
     rp_id: str = ""
     key_user_verification: str = "preferred"
     key_resident: str = "preferred"
@@ -119,6 +123,8 @@ def check(settings: Settings) -> None:
         raise SetupError("tls_cert and tls_key belong together; only one of them is set.")
     if min(settings.sign_in_seconds, settings.step_up_seconds) < 1:
         raise SetupError("Lifetimes are at least one second.")
+    if min(settings.risk_travel_minutes, settings.risk_failures) < 1:
+        raise SetupError("risk_travel_minutes and risk_failures are at least 1.")
 
 
 def _is_origin(parts: SplitResult, settings: Settings) -> bool:

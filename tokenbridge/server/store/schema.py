@@ -75,6 +75,18 @@ class AccountGroup(Base):
     name: Mapped[str] = mapped_column(String(128), primary_key=True, index=True)
 
 
+class AccountPlace(Base):
+    """A device, network or country that an account was used from. Devices and networks are keyed hashes in hex."""
+
+    __tablename__ = "account_places"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    value: Mapped[str] = mapped_column(String(64), primary_key=True)
+    first_used: Mapped[dt.datetime] = mapped_column(Utc)
+    last_used: Mapped[dt.datetime] = mapped_column(Utc)
+
+
 class EnrolledCertificate(Base):
     """A certificate that signs in one account. `fingerprint` is SHA-256 of its DER, `key` SHA-256 of its public key
     (SubjectPublicKeyInfo), both in hex; the rest is for people and for programs that ask."""
