@@ -65,7 +65,10 @@ def spent(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
 def counted(tx: Session, limit: Limit, name: str, now: dt.datetime) -> int:
     """How many attempts were counted in the span of time that `now` lies in."""
     found = tx.connection().execute(_SEEN, {"which": _key(limit, name)}).one_or_none()
-    return found.count if found is not None and found.minute >= int(now.timestamp()) // 60 else 0
+    if found is None:
+        return 0
+    count, last = found
+    return int(count) if int(now.timestamp()) // 60 <= last else 0
 
 
 def forget(tx: Session, limit: Limit, name: str) -> None:
