@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
-from tokenbridge.server import api, key_api, key_rules, passwords, problems, revocation
+from tokenbridge.server import api, app_password_api, key_api, key_rules, passwords, problems, revocation
+from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_desk import KeyDesk
@@ -74,6 +75,9 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
+    app.state.app_passwords = AppPasswordDesk(
+        AppPasswords(database=database, keys=book, policy=policy, rule=rule, clock=clock)
+    )
     app.state.keys = None
     if at is not None:
         app.state.keys = KeyDesk(
@@ -90,6 +94,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         )
     app.include_router(api.router)
     app.include_router(key_api.router)
+    app.include_router(app_password_api.router)
     app.add_exception_handler(TokenbridgeError, problems.on_tokenbridge_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     app.add_exception_handler(HTTPException, problems.on_http_error)
