@@ -38,13 +38,13 @@ class SessionDesk:
         if live is None:
             raise NoSession
         if sessions.due(live, now, self._lifetimes):
-            with self._database.write() as tx:
+            with self._database.write_shared() as tx:
                 sessions.touch(tx, live, now, self._lifetimes)
         return live
 
     def _end(self, token: str, request: str) -> None:
         now = self._clock()
-        with self._database.write() as tx:
+        with self._database.write_shared() as tx:
             live = sessions.find(tx, keys.hash_token(token), now)
             if live is None or not sessions.end(tx, live, now):
                 raise NoSession

@@ -24,7 +24,8 @@ from sqlalchemy.types import TypeDecorator
 
 
 class Utc(TypeDecorator[dt.datetime]):
-    """An aware datetime in UTC. SQLite keeps no zone, so it is put back when a row is read."""
+    """An aware datetime in UTC. SQLite keeps no zone, so it is put back when a row is read; PostgreSQL tells times in
+    the zone of its own settings."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -33,9 +34,9 @@ class Utc(TypeDecorator[dt.datetime]):
         return None if value is None else value.astimezone(dt.UTC)
 
     def process_result_value(self, value: dt.datetime | None, _dialect: Dialect) -> dt.datetime | None:
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=dt.UTC)
+        if value is None:
+            return None
+        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
 
 class Base(DeclarativeBase):
