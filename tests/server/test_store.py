@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, select
 
-from tests.server.conftest import now
+from tests.server.conftest import Databases, now
 from tokenbridge.errors import NotAllowedNow, SetupError
 from tokenbridge.rp.assurance import NOTHING
 from tokenbridge.rp.challenge import new_challenge
@@ -28,13 +28,15 @@ RING = KeyRing((Key(id=bytes(8), value=bytes(32)),))
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'x.db'}")
+def database(tmp_path: Path, databases: Databases) -> Iterator[Database]:
+    url = databases.new() or f"sqlite:///{tmp_path / 'x.db'}"
+    made = Database(url)
     upgrade(made)
     with made.write() as tx:
         assert audit.seal_first(tx, RING)
     yield made
     made.close()
+    databases.drop(url)
 
 
 def test_migrations_make_what_the_models_say(database: Database):
