@@ -72,9 +72,7 @@ class Cluster:
             connection.execute(statement)
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            host=str(self.folder), port=self.port, user="postgres", dbname=database, autocommit=True
-        )
+        return psycopg.connect(host=str(self.folder), port=self.port, user="postgres", dbname=database, autocommit=True)
 
     def start(self) -> None:
         settings = SETTINGS if not self.durable else {**SETTINGS, "fsync": "on", "synchronous_commit": "on"}

@@ -101,12 +101,14 @@ class Databases:
     def new(self) -> str:
         return self.cluster.url(self.cluster.create()) if self.cluster is not None else ""
 
-    def copy(self, data: Path) -> None:
+    def copy(self, data: Path) -> str:
         """Give a copied data directory a copy of its database as well; that of SQLite came along with the files."""
-        if self.cluster is not None:
-            file, before = data / settings.FILE_NAME, settings.load(data).database
-            copied = self.cluster.url(self.cluster.create(template=self._name(before)))
-            file.write_text(file.read_text().replace(before, copied))
+        if self.cluster is None:
+            return ""
+        file, before = data / settings.FILE_NAME, settings.load(data).database
+        copied = self.cluster.url(self.cluster.create(template=self._name(before)))
+        file.write_text(file.read_text().replace(before, copied))
+        return copied
 
     def drop(self, url: str) -> None:
         if self.cluster is not None:
@@ -358,6 +360,6 @@ def _pattern(tmp_path_factory: pytest.TempPathFactory, pki: RigPki, databases: D
 def fresh(tmp_path: Path, pki: RigPki, databases: Databases, _pattern: Path) -> Iterator[Bench]:
     """A data directory of the test's own, without any trust anchor yet: a copy, since making one takes a while."""
     data = shutil.copytree(_pattern, tmp_path / "data")
-    databases.copy(data)
+    url = databases.copy(data)
     yield Bench(data=data, pki=RigPki(pki.root, pki.issuing))
-    databases.drop(settings.load(data).database)
+    databases.drop(url)

@@ -414,7 +414,9 @@ class TestAudit:
 def tamper(bench: Bench, *statements: str) -> None:
     """What somebody with the database and some patience does."""
     with bench.office() as opened:
-        triggers = ("audit_no_update", "audit_no_delete") if opened.database.is_sqlite else ("audit_append_only ON audit",)
+        triggers = (
+            ("audit_no_update", "audit_no_delete") if opened.database.is_sqlite else ("audit_append_only ON audit",)
+        )
     bench.sql(*(f"DROP TRIGGER {name}" for name in triggers), *statements)
 
 

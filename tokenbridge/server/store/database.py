@@ -22,7 +22,7 @@ UPGRADE_SECONDS: Final = 120
 """How long a process waits while another one runs the migrations."""
 CONNECT_SECONDS: Final = 5
 HANGING_SECONDS: Final = 30
-"""A transaction in which nothing happens for so long is ended by PostgreSQL: its process hangs or its machine is gone."""
+"""PostgreSQL ends a transaction in which nothing happens for so long: its process hangs or its machine is gone."""
 CONNECTIONS: Final = 10
 
 _ALONE: Final = "alone"
