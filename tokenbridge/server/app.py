@@ -52,7 +52,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app = FastAPI(
         title="tokenbridge server", docs_url=None, redoc_url=None, openapi_url="/openapi.json", lifespan=_lifespan
     )
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, connections=settings.database_connections)
     lifetimes = Lifetimes(
         idle=dt.timedelta(seconds=settings.session_idle_seconds),
         overall=dt.timedelta(seconds=settings.session_overall_seconds),
