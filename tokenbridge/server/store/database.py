@@ -108,8 +108,9 @@ def usable(url: str) -> URL:
     try:
         parsed = make_url(url)
         name, driver = parsed.get_backend_name(), parsed.drivername
-    except SQLAlchemyError as err:
-        raise _unusable(str(err)) from err
+    except (SQLAlchemyError, ValueError) as err:
+        # What can't be read may hold a password at any place, so it is not repeated.
+        raise _unusable("not of the form of a URL; @ : / ? in a password are written %40 %3A %2F %3F") from err
     if driver in ("postgresql", "postgres"):  # as PostgreSQL's own tools write it
         return parsed.set(drivername="postgresql+psycopg")
     if driver == "postgresql+psycopg" or name == "sqlite":
