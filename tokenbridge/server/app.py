@@ -20,6 +20,7 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import Policy, Rule
 from tokenbridge.server import api, key_api, key_rules, passwords, problems, revocation
 from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.client_address import ClientAddresses
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.key_enrolment import KeyEnrolment
@@ -61,6 +62,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     ledger = Ledger(database, book, clock, lifetimes)
     models, at = KeyModelBook(database, settings), _key_site(settings)
     app.state.origin = settings.site
+    app.state.client_addresses = ClientAddresses(settings.trusted_proxies)
     app.state.database = database
     app.state.sessions = SessionDesk(database, book, clock, lifetimes)
     app.state.parts = Parts(

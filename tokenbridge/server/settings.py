@@ -31,8 +31,9 @@ class Settings:
 
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
     people's browsers see them; empty for this machine's own. Session lifetimes follow SP 800-63B-4 section 2.3 for
-    AAL3: 15 minutes idle, 12 hours overall. `database_connections` is of each of the `workers`; `trusted_proxies` are
-    addresses or networks whose X-Forwarded-For is believed, see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
+    AAL3: 15 minutes idle, 12 hours overall. Each of the `workers` has its `database_connections`. From
+    `trusted_proxies`, addresses or networks, X-Forwarded-For is believed: see `client_address`. `rp_id` and `key_*`
+    are about security keys; `key_rules` reads them.
     """
 
     data: Path = field(default_factory=default_data)
