@@ -226,11 +226,11 @@ def make_bench(data: Path, pki: RigPki, **options: Any) -> Bench:
 
 
 @contextmanager
-def running(data: Path) -> Iterator[Server]:
+def running(data: Path, *options: str) -> Iterator[Server]:
     """A server process on a free port. Its log goes to `server.log` of the data directory."""
     with (data / "server.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", RUN, "--data", str(data), "run", "--port", "0"],
+            [sys.executable, "-c", RUN, "--data", str(data), "run", "--port", "0", *options],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -57,6 +57,7 @@ def init(data: Path | None, /, *, own_data: Path | None, as_json: bool, **change
 @click.command()
 @click.option("--host", help="Address to listen on, instead of the setting.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, instead of the setting.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that serve, instead of the setting.")
 @click.option("--log-level", type=click.Choice(["error", "warning", "info", "debug"]), default="info")
 @own_data
 @as_json
@@ -67,6 +68,7 @@ def run(data: Path | None, /, *, own_data: Path | None, log_level: str, as_json:
     \b
     Examples:
       tokenbridge server run
+      tokenbridge server run --workers 4
       tokenbridge server --data /srv/tokenbridge run --log-level debug
     """
     from tokenbridge.server.run import run as serve

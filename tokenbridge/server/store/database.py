@@ -91,6 +91,10 @@ class Database:
                 yield connection
             connection.invalidate()  # its next user does not wait so long
 
+    def forked(self) -> None:
+        """To be called in a fork: connections that were open before it are its parent's, and are left alone."""
+        self._engine.dispose(close=False)
+
     def close(self) -> None:
         self._engine.dispose()
 
