@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,8 +56,9 @@ class Desk:
 
 
 @contextmanager
-def app_desk(data: Path, pattern: Path, pki: RigPki) -> Iterator[Desk]:
-    bench = Bench(data=shutil.copytree(pattern, data), pki=pki)
+def app_desk(data: Path, pki: RigPki) -> Iterator[Desk]:
+    """In a fresh data directory."""
+    bench = Bench(data=data, pki=RigPki(pki.root, pki.issuing))
     bench.trust()
     put(bench.data, MAIL)
     with running(bench.data) as server:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.server.app_bench import MAIL, Desk, app_desk
+from tests.server.conftest import Databases, copied
 from tests.server.test_policy_cli import put
 from tokenbridge.errors import BadRequest
+from tokenbridge.rig.pki import RigPki
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, pki: Any, _pattern: Path) -> Iterator[Desk]:
-    with app_desk(tmp_path_factory.mktemp("apps") / "data", _pattern, pki) as made:
+def desk(tmp_path_factory: pytest.TempPathFactory, pki: RigPki, _pattern: Path, databases: Databases) -> Iterator[Desk]:
+    place = tmp_path_factory.mktemp("apps") / "data"
+    with copied(_pattern, place, databases) as data, app_desk(data, pki) as made:
         yield made
 
 
@@ -133,8 +135,9 @@ def test_what_an_operator_does(desk: Desk) -> None:
     assert "mail" in desk.cli("app-client", "list")
 
 
-def test_a_stolen_database_holds_no_app_password(desk: Desk) -> None:
+def test_a_stolen_database_holds_no_app_password(desk: Desk, databases: Databases) -> None:
     made = desk.made()
-    stored = b"".join(path.read_bytes() for path in desk.bench.data.glob("server.db*"))
+    stored = databases.stolen(desk.bench.data)
+    assert desk.person.username.encode() in stored
     for secret in (made["password"], made["password"].replace("-", ""), desk.secret):
         assert secret.encode() not in stored

@@ -19,6 +19,7 @@ from tokenbridge.rp.key_options import Site
 from tokenbridge.server import api, app_password_api, key_api, key_rules, passwords, problems, revocation
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.client_address import ClientAddresses
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.key_enrolment import KeyEnrolment
@@ -50,7 +51,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app = FastAPI(
         title="tokenbridge server", docs_url=None, redoc_url=None, openapi_url="/openapi.json", lifespan=_lifespan
     )
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, connections=settings.database_connections)
     trust, book = TrustBook(database), KeyBook(settings.key_file)
     ledger = Ledger(database, book, clock)
     app.state.recorder = recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
@@ -59,6 +60,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     )
     models, at = KeyModelBook(database, settings), _key_site(settings)
     app.state.origin = settings.site
+    app.state.client_addresses = ClientAddresses(settings.trusted_proxies)
     app.state.database = database
     app.state.sessions = SessionDesk(database, book, clock)
     app.state.parts = Parts(

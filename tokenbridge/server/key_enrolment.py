@@ -102,7 +102,7 @@ class KeyEnrolment:
     def begin_with_code(self, username: str, code: str, request: str) -> Begun:
         """Raises Rejected(ENROLMENT_CODE_WRONG), for unknown names as well, or `TooMany`."""
         now, name, token = self.clock(), accounts.normal(username), keys.new_token()
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             allowed = throttle.allow(tx, throttle.ENROLMENTS, name, now)
             account = accounts.find(tx, username)
             number = account.id if account is not None else 0
@@ -133,7 +133,7 @@ class KeyEnrolment:
 
     def cancel(self, token: str) -> None:
         """Give a registration up; one that is over is as good."""
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             enrolment.take(tx, keys.hash_token(token[:MAX_TOKEN]))
 
     def _begin(self, tx: Session, account: Account, token: str, session_id: int | None) -> Begun:
@@ -163,7 +163,7 @@ class KeyEnrolment:
         )
 
     def _take(self, token: str) -> Running:
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             running = enrolment.take(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
         if running is None:
             raise Rejected(RejectReason.CHALLENGE_UNKNOWN, "There is no such registration.")
@@ -207,7 +207,7 @@ class KeyEnrolment:
             raise refusal(RejectReason.ENROLMENT_CODE_WRONG, "void, used, or begun again elsewhere")
 
     def _refused(self, running: Running, err: Rejected | RequestRefused, request: str) -> None:
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             account = accounts.by_id(tx, running.account_id)
             why = err.reason if isinstance(err, Rejected) else err.code
             detail = {"detail": f"{why}: {err.detail or err.message}"[:MAX_DETAIL]}

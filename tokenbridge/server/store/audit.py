@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -151,23 +152,22 @@ def verify(tx: Session, ring: KeyRing) -> Verdict:
 
 def _chain(tx: Session) -> Verdict:
     previous, count = START, 0
-    for row in _all(tx):
-        count += 1
-        if row.seq != count:
-            return Verdict(rows=count, broken_at=count, what=f"row {count} is missing")
-        if row.previous != previous or row.hash != _hash(_values(row)):
-            return Verdict(rows=count, broken_at=row.seq, what=f"row {row.seq} was changed")
-        previous = row.hash
+    # A cursor of PostgreSQL's would stay open behind an answer that comes before the last row.
+    with closing(tx.scalars(_EVERY)) as rows:
+        for row in rows:
+            count += 1
+            if row.seq != count:
+                return Verdict(rows=count, broken_at=count, what=f"row {count} is missing")
+            if row.previous != previous or row.hash != _hash(_values(row)):
+                return Verdict(rows=count, broken_at=row.seq, what=f"row {row.seq} was changed")
+            previous = row.hash
     head = tx.execute(select(AuditHead.seq, AuditHead.hash)).one_or_none()
     if head is None or (head.seq, head.hash) != (count, previous):
         return Verdict(rows=count, broken_at=count + 1, what="rows are missing at the end")
     return Verdict(rows=count)
 
 
-def _all(tx: Session) -> Iterator[AuditRow]:
-    yield from tx.scalars(select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=500))
-
-
+_EVERY: Final = select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=500)
 _COLUMNS: Final = tuple(column.key for column in AuditRow.__table__.columns)
 _HASHED: Final = ("previous", "seq", "at", "event", "account", "sign_in", "request", "detail")
 
