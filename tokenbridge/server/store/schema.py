@@ -217,7 +217,7 @@ class AuditRow(Base):
     __tablename__ = "audit"
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[str] = mapped_column(String(32))
+    at: Mapped[str] = mapped_column(String(32), index=True)
     event: Mapped[str] = mapped_column(String(64))
     account: Mapped[str] = mapped_column(String(128), index=True)
     sign_in: Mapped[str] = mapped_column(String(64), index=True)
