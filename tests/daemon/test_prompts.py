@@ -290,6 +290,21 @@ def test_last_try_is_confirmed_in_the_pinentry(tmp_path: Path) -> None:
     run(work())
 
 
+def test_consent_and_news_are_shown_in_the_pinentry_too(tmp_path: Path) -> None:
+    async def work() -> None:
+        pinentry = Pinentry(tmp_path)
+        await pinentry.interaction().confirm("Sign in?", "The browser will be signed in.")
+        assert "Sign in?%0A%0AThe browser will be signed in." in "".join(pinentry.told())
+        assert pinentry.told()[-1] == "CONFIRM"
+        await pinentry.interaction().tell("Not signed in.")
+        assert pinentry.told()[-2:] == ["SETDESC Not signed in.", "MESSAGE"]
+        refused = Pinentry(tmp_path, CONFIRM=["ERR 83886194 Not confirmed"])
+        with pytest.raises(Cancelled):
+            await refused.interaction().confirm("Sign in?", "")
+
+    run(work())
+
+
 BROKEN = {
     "other error": {"GETPIN": ["ERR 83886340 No display"]},
     "refuses at once": {"greeting": "ERR 83886340 No display"},

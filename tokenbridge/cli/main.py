@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "completion": ("tokenbridge.cli.completion", "completion"),
     "daemon": ("tokenbridge.cli.daemon", "daemon"),
     "demo": ("tokenbridge.cli.demo", "demo"),
+    "hand-over": ("tokenbridge.cli.hand_over", "hand_over"),
     "key": ("tokenbridge.cli.key", "key"),
     "policy": ("tokenbridge.cli.policy", "policy"),
     "rig": ("tokenbridge.cli.rig", "rig"),

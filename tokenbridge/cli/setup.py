@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ def setup() -> None:
     Examples:
       tokenbridge setup udev --dry-run                 show the rules
       sudo tokenbridge setup udev                      people may use security keys and readers
+      tokenbridge setup browser                        pages may offer the smartcard
     """
 
 
@@ -53,6 +56,49 @@ def udev(group: str | None, uninstall: bool, dry_run: bool, directory: Path | No
         click.echo(json.dumps({"udev": {**done.as_dict(), "dry_run": dry_run}}))
     else:
         click.echo(_dry(done, uninstall) if dry_run else _done(done, uninstall))
+
+
+@setup.command()
+@click.option("--system", is_flag=True, help="For all users of this machine: in /usr/local/share/applications.")
+@click.option("--uninstall", is_flag=True, help="Take it away again.")
+@click.option("--dry-run", is_flag=True, help="Show the entry and where it would go; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def browser(system: bool, uninstall: bool, dry_run: bool, as_json: bool) -> None:
+    """Let pages offer "Use my smartcard": links to `tokenbridge:` are then opened by the bridge.
+
+    The browser asks before it opens such a link, and the bridge asks before it signs anything. Can be run again at any
+    time.
+
+    \b
+    Examples:
+      tokenbridge setup browser
+      tokenbridge setup browser --dry-run
+      sudo tokenbridge setup browser --system
+      tokenbridge setup browser --uninstall
+    """
+    from tokenbridge.daemon import browser_setup
+
+    directory = browser_setup.SYSTEM if system else browser_setup.user_place()
+    if uninstall:
+        done = browser_setup.uninstall(directory=directory, dry_run=dry_run)
+    else:
+        done = browser_setup.install(_program(), directory=directory, dry_run=dry_run)
+    if as_json:
+        told = {"path": str(done.path), "installed": bool(done.text), "changed": done.changed, "dry_run": dry_run}
+        click.echo(json.dumps({"browser": told}))
+        return
+    would = "would be " if dry_run else ""
+    verb = f"{would}{'removed' if uninstall else 'written'}" if done.changed else "is as it should be"
+    click.echo(f"{done.path}: {verb}")
+    if dry_run:
+        click.echo(done.text, nl=False)
+
+
+def _program() -> Path:
+    """Where this very program is, for others to start it."""
+    started = Path(sys.argv[0])
+    found = started if started.name == "tokenbridge" else Path(sys.executable).with_name("tokenbridge")
+    return Path(os.path.abspath(found))  # not resolved: an upgrade may change what a link points to
 
 
 def _dry(outcome: Outcome, uninstall: bool) -> str:

@@ -8,6 +8,7 @@ docs/bridge-api.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,6 +27,7 @@ from tokenbridge.card import sign_in
 from tokenbridge.card.sign_in import Terms
 from tokenbridge.daemon import views
 from tokenbridge.daemon.devices import Card
+from tokenbridge.daemon.hand_over import HandOverSite, parse_link
 from tokenbridge.daemon.key_api import SIGN_IN, KeyHandlers
 from tokenbridge.daemon.pin_ceremony import PinCeremony, only_card
 from tokenbridge.daemon.prompts import Emit, Pending, PinentryInteraction, StreamInteraction
@@ -38,6 +40,7 @@ from tokenbridge.daemon.streams import Streams
 from tokenbridge.errors import (
     AccessDenied,
     BadRequest,
+    Cancelled,
     DeviceBusy,
     NoDevice,
     NotAllowedNow,
@@ -81,6 +84,7 @@ def make_app(services: Services) -> Starlette:
         Route("/v1/card", handlers.card, methods=["GET"]),
         Route("/v1/events", handlers.events, methods=["GET"]),
         Route("/v1/sign-in", handlers.sign_in, methods=["POST"]),
+        Route("/v1/hand-over", handlers.hand_over, methods=["POST"]),
         Route("/v1/pin/change", handlers.pin_change, methods=["POST"]),
         Route("/v1/pin/unblock", handlers.pin_unblock, methods=["POST"]),
         Route("/v1/prompts/{question}", handlers.answer, methods=["POST"]),
@@ -150,6 +154,31 @@ class Handlers:
         async def conduct(emit: Emit) -> Mapping[str, Any]:
             interaction = self.interaction(emit, body.get("pinentry"))
             verdict = await SignIn(self._services.bridge, site, interaction, wish, wait_seconds=wait).run()
+            return {"outcome": dict(verdict.data)}
+
+        return self._services.streams.respond(conduct)
+
+    async def hand_over(self, request: Request) -> Response:
+        """Do with a card what a page in the browser asks for."""
+        body = await body_of(request, {"link", "ca", "reader", "pinentry", "wait_seconds"})
+        link, ca = parse_link(text(body, "link")), text(body, "ca")
+        site = HandOverSite(self._services.sites.client(Path(ca) if ca else None), link)
+        wish = Wish(origin=link.origin, program=program(request), method=CARD, reader=text(body, "reader"))
+        wait = self.wait(body)
+
+        async def conduct(emit: Emit) -> Mapping[str, Any]:
+            interaction = self.interaction(emit, body.get("pinentry"))
+            try:
+                facts = await site.facts()
+                await interaction.confirm(facts.question, facts.consequence)
+                verdict = await SignIn(self._services.bridge, site, interaction, wish, wait_seconds=wait).run()
+            except Cancelled:
+                await site.decline()
+                raise
+            except TokenbridgeError as err:
+                with contextlib.suppress(TokenbridgeError):  # nothing must take the place of what went wrong
+                    await interaction.tell(f"Not signed in. {err.message}\n\n{err.hint}")
+                raise
             return {"outcome": dict(verdict.data)}
 
         return self._services.streams.respond(conduct)

@@ -86,6 +86,9 @@ class StreamInteraction:
             if bytes(answer.reveal()).strip().lower() not in CONSENT:
                 raise Cancelled("user")
 
+    async def tell(self, text: str) -> None:
+        """Say something that nobody has to answer; the caller's own lines say it already."""
+
     async def ask_text(self, kind: str, facts: Mapping[str, Any]) -> Secret:
         """A user name, password, code, PUK or new PIN."""
         return await self._ask(kind, facts)
@@ -128,6 +131,12 @@ class PinentryInteraction(StreamInteraction):
         what = "key" if request.key else "card"
         text = f"{describe(request)}\n\nThis is the LAST try. If it is wrong, the {what} is blocked. Go on?"
         (await self._dialogue(text, "CONFIRM")).wipe()
+
+    async def confirm(self, question: str, consequence: str) -> None:
+        (await self._dialogue(f"{question}\n\n{consequence}", "CONFIRM")).wipe()
+
+    async def tell(self, text: str) -> None:
+        (await self._dialogue(text, "MESSAGE")).wipe()
 
     async def _dialogue(self, text: str, command: str) -> Secret:
         arguments = [part for key, value in self._options.items() for part in (f"--{key}", value)]

@@ -163,25 +163,25 @@ class Site:
         """
         named = {"username": username} if username else {}
         answer = await self.call("POST", "/api/sign-in", {"client": "tokenbridge", **named})
-        offer = _offer(answer)
+        offer = offer_of(answer)
         if offer.origin != self.origin:
             raise OriginRefused(detail=f"asked {self.origin}, it says {offer.origin[:MAX_TEXT]!r}")
         return offer
 
     async def send_card(self, transaction: str, token: Mapping[str, str]) -> Verdict:
-        return _verdict(await self.call("POST", f"/api/sign-in/{transaction}/card", {"token": dict(token)}))
+        return verdict_of(await self.call("POST", f"/api/sign-in/{transaction}/card", {"token": dict(token)}))
 
     async def send_key(self, transaction: str, credential: Mapping[str, Any]) -> Verdict:
         path = f"/api/sign-in/{transaction}/key"
-        return _verdict(await self.call("POST", path, {"credential": dict(credential)}))
+        return verdict_of(await self.call("POST", path, {"credential": dict(credential)}))
 
     async def send_password(self, transaction: str, username: str, password: Secret) -> Verdict:
         body = {"username": username, "password": text_of(password)}
-        return _verdict(await self.call("POST", f"/api/sign-in/{transaction}/password", body))
+        return verdict_of(await self.call("POST", f"/api/sign-in/{transaction}/password", body))
 
     async def send_code(self, transaction: str, method: str, code: Secret) -> Verdict:
         body = {"method": method, "code": text_of(code)}
-        return _verdict(await self.call("POST", f"/api/sign-in/{transaction}/code", body))
+        return verdict_of(await self.call("POST", f"/api/sign-in/{transaction}/code", body))
 
     async def cancel(self, transaction: str) -> None:
         await self.call("DELETE", f"/api/sign-in/{transaction}", None)
@@ -252,7 +252,8 @@ def text_of(secret: Secret) -> str:
     return secret.reveal().decode("utf-8", "replace")
 
 
-def _offer(data: Any) -> Offer:
+def offer_of(data: Any) -> Offer:
+    """A transaction as a site tells it. Raises `RelyingPartyUnavailable`."""
     try:
         accepts = {str(item["method"]): item for item in data["accepts"]}
         card = accepts.get("card", {})
@@ -284,7 +285,8 @@ def path_part(text: Any) -> str:
     return text
 
 
-def _verdict(data: Any) -> Verdict:
+def verdict_of(data: Any) -> Verdict:
+    """What a site decided. Raises `RelyingPartyUnavailable`."""
     try:
         methods = tuple(map(str, data.get("methods") or ()))
         options = _options(data.get("key_options"))
