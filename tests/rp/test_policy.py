@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tokenbridge.errors import Undecided, UndecidedReason
-from tokenbridge.rp.assurance import AAL, Assurance, assess
+from tokenbridge.rp.assurance import AAL, assess
 from tokenbridge.rp.policy import Decision, Outcome, decide
-from tokenbridge.rp.proof import FALLBACK_METHODS, Factor, Method, Proof
+from tokenbridge.rp.proof import Factor, Method, Proof
 from tokenbridge.rp.reasons import Reason
 from tokenbridge.rp.rules import DEFAULT_POLICY, FALLBACK, Context, Policy, Rule
 
@@ -158,98 +155,3 @@ def test_notes_of_the_verifier_end_the_reasons() -> None:
     note = Reason(code="revocation-not-offered", text="The issuer offers none.")
     got = decide(DEFAULT_POLICY, assess([CARD]), context(), notes=(note,))
     assert got.reasons[-1] == note
-
-
-# --- what must hold always ---------------------------------------------------------------------------------------
-
-proofs_given = st.lists(st.sampled_from([CARD, CARD_WITHOUT_RULE, PASSWORD, TOTP, SMS]), max_size=4)
-rules = st.builds(
-    Rule,
-    name=st.just("any"),
-    minimum=st.sampled_from([AAL.AAL1, AAL.AAL2, AAL.AAL3]),
-    phishing_resistant=st.booleans(),
-    hardware=st.booleans(),
-    allow_restricted=st.booleans(),
-    fallback=st.lists(st.sampled_from(Method), unique=True, max_size=4).map(tuple),
-)
-enrolments = st.frozensets(st.sampled_from(Method))
-doubts = st.sampled_from([(), (DOUBT,)])
-RANK = {DENY: 0, CHALLENGE: 1, ALLOW: 2}
-
-
-def meets(rule: Rule, got: Assurance) -> bool:
-    return (
-        got.aal >= rule.minimum
-        and got.phishing_resistant >= rule.phishing_resistant
-        and got.hardware >= rule.hardware
-        and (rule.allow_restricted or not got.restricted)
-    )
-
-
-def run(rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]) -> Decision:
-    return decide(
-        Policy(rules=(rule,)),
-        assess(proofs),
-        Context(client="cli", enrolled=enrolled, now=NOW),
-        undecided=doubt,
-    )
-
-
-@settings(deadline=None)
-@given(rules, proofs_given, enrolments, doubts)
-def test_nothing_is_allowed_without_proofs_that_meet_the_rule(
-    rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]
-) -> None:
-    got = run(rule, proofs, enrolled, doubt)
-    if got.outcome is ALLOW:
-        subsets = [some for size in range(len(proofs) + 1) for some in combinations(proofs, size)]
-        assert any(meets(rule, assess(some)) for some in subsets)
-    if got.suppressed:
-        assert got.outcome is ALLOW
-        assert set(got.suppressed) <= enrolled & FALLBACK_METHODS
-    assert bool(got.methods) == (got.outcome is CHALLENGE)
-    assert got.reasons
-    assert got.sentence.endswith(".")
-
-
-@settings(deadline=None)
-@given(rules, proofs_given, enrolments)
-def test_doubt_never_suppresses_and_never_helps(rule: Rule, proofs: list[Proof], enrolled: frozenset[Method]) -> None:
-    sure, unsure = run(rule, proofs, enrolled, ()), run(rule, proofs, enrolled, (DOUBT,))
-    assert unsure.suppressed == ()
-    assert RANK[unsure.outcome] <= RANK[sure.outcome]
-
-
-@settings(deadline=None)
-@given(rules, proofs_given, enrolments, doubts)
-def test_order_of_proofs_does_not_matter(
-    rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]
-) -> None:
-    assert run(rule, proofs, enrolled, doubt) == run(rule, proofs[::-1], enrolled, doubt)
-
-
-@settings(deadline=None)
-@given(rules, proofs_given, enrolments, doubts)
-def test_weaker_evidence_is_never_allowed_where_more_is_not(
-    rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]
-) -> None:
-    full = run(rule, proofs, enrolled, doubt)
-    for left_out in range(len(proofs)):
-        fewer = run(rule, proofs[:left_out] + proofs[left_out + 1 :], enrolled, doubt)
-        if fewer.outcome is ALLOW:
-            assert full.outcome is ALLOW
-
-
-@settings(deadline=None)
-@given(rules, proofs_given, enrolments, doubts)
-def test_the_way_that_is_offered_leads_there(
-    rule: Rule, proofs: list[Proof], enrolled: frozenset[Method], doubt: tuple[Undecided, ...]
-) -> None:
-    got = run(rule, proofs, enrolled, doubt)
-    by_password = {Method.PASSWORD: PASSWORD}
-    shown = [*proofs, *(by_password[method] for method in got.methods[:1] if method in by_password)]
-    rest = [method for method in got.methods if method is not Method.PASSWORD]
-    for method in rest or [None]:
-        more = [Proof(method=method, factors=HAVE, credential="x", at=NOW)] if method in FALLBACK_METHODS else []
-        if method is None or more:
-            assert got.outcome is not CHALLENGE or run(rule, [*shown, *more], enrolled, doubt).outcome is ALLOW

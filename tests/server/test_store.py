@@ -14,6 +14,7 @@ from tests.server.conftest import Databases, now
 from tokenbridge.errors import NotAllowedNow, SetupError
 from tokenbridge.rp.assurance import NOTHING
 from tokenbridge.rp.challenge import new_challenge
+from tokenbridge.rp.rules import Lifetimes
 from tokenbridge.server import login
 from tokenbridge.server.keys import Key, KeyRing
 from tokenbridge.server.store import accounts, audit, sessions, sign_ins, throttle
@@ -174,7 +175,7 @@ def test_a_flood_of_beginnings_pushes_out_the_oldest(database: Database, monkeyp
 
 
 def test_sessions_are_forgotten_a_day_after_their_end(database: Database):
-    lifetimes = sessions.Lifetimes(idle=dt.timedelta(minutes=15), overall=dt.timedelta(hours=12))
+    lifetimes = Lifetimes(idle=dt.timedelta(minutes=15), overall=dt.timedelta(hours=12))
     with database.write() as tx:
         account = accounts.add(tx, NewAccount(username="alice", display_name=""), now())
         new = sessions.NewSession(token_hash="t", account_id=account.id, sign_in_ref="ref", assurance=NOTHING)

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "daemon": ("tokenbridge.cli.daemon", "daemon"),
     "demo": ("tokenbridge.cli.demo", "demo"),
     "key": ("tokenbridge.cli.key", "key"),
+    "policy": ("tokenbridge.cli.policy", "policy"),
     "rig": ("tokenbridge.cli.rig", "rig"),
     "server": ("tokenbridge.cli.server", "server"),
     "setup": ("tokenbridge.cli.setup", "setup"),
@@ -27,7 +28,7 @@ COMMANDS: Final = {
     "status": ("tokenbridge.cli.daemon", "status"),
     "watch": ("tokenbridge.cli.daemon", "watch"),
 }
-EXTRAS: Final = {"demo": "rig", "rig": "rig", "server": "server"}
+EXTRAS: Final = {"demo": "rig", "policy": "server", "rig": "rig", "server": "server"}
 
 
 class LazyGroup(click.Group):

@@ -1,4 +1,4 @@
-"""What every rule of a policy would make of one case, and why: for people who write policies. It decides nothing new."""
+"""What every rule of a policy would make of one case, and why: for people who write policies. It adds no decision."""
 
 from __future__ import annotations
 

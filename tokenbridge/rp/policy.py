@@ -34,7 +34,7 @@ class Decision:
 
     `methods`: what completes the sign-in, in the order in which to ask (challenge only). A password, when listed,
     comes first and the others follow it. `assurance` is the sum of the proofs that counted under the rule;
-    `lifetimes` are for the session that it opens.
+    `lifetimes` are for the session that it opens; `policy` says which edition of the policy decided.
     """
 
     outcome: Outcome
@@ -45,6 +45,7 @@ class Decision:
     rule: str = ""
     assurance: Assurance = NOTHING
     lifetimes: Lifetimes = LIFETIMES[AAL.AAL3]
+    policy: str = ""
 
 
 def decide(

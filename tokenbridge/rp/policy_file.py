@@ -110,7 +110,7 @@ def _contradictions(rule: Rule) -> Iterator[str]:
 
 def _enrolment(value: object, zone: dt.tzinfo) -> Enrolment:
     faults: list[str] = []
-    table = _Table(value if isinstance(value, dict) else {}, "enrol", faults)
+    table = _Table(value if isinstance(value, dict) else {}, "its table", faults)
     any_of = table.take("any_of", list_of(among(AFTER_PASSWORD)), ())
     start = table.take("from", date, None)
     enrolment = Enrolment(

@@ -16,9 +16,8 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
-from tokenbridge.rp.proof import Method
-from tokenbridge.rp.rules import Policy, Rule
-from tokenbridge.server import api, key_api, key_rules, passwords, problems, revocation
+from tokenbridge.server import api, app_password_api, key_api, key_rules, passwords, problems, revocation
+from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.client_address import ClientAddresses
 from tokenbridge.server.key_book import KeyModelBook
@@ -29,19 +28,18 @@ from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Clock, Ledger
 from tokenbridge.server.middleware import Envelope
 from tokenbridge.server.password_sign_in import PasswordSignIn
+from tokenbridge.server.policy_book import PolicyBook
+from tokenbridge.server.policy_log import PolicyLog
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.sign_in import Parts, SignInDesk
 from tokenbridge.server.step_up import StepUpRule
 from tokenbridge.server.store.database import Database
-from tokenbridge.server.store.sessions import Lifetimes
 from tokenbridge.server.trust import TrustBook
 
 HASHING_THREADS: Final = 2
 """argon2id takes 64 MiB each: this bounds the memory that a flood of passwords can claim."""
-
-POLICY: Final = Policy(rules=(Rule(name="default", fallback=(Method.KEY, Method.TOTP, Method.RECOVERY)),))
 
 
 def utc_now() -> dt.datetime:
@@ -54,31 +52,34 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         title="tokenbridge server", docs_url=None, redoc_url=None, openapi_url="/openapi.json", lifespan=_lifespan
     )
     database = Database(settings.database_url, connections=settings.database_connections)
-    lifetimes = Lifetimes(
-        idle=dt.timedelta(seconds=settings.session_idle_seconds),
-        overall=dt.timedelta(seconds=settings.session_overall_seconds),
-    )
     trust, book = TrustBook(database), KeyBook(settings.key_file)
-    ledger = Ledger(database, book, clock, lifetimes)
+    ledger = Ledger(database, book, clock)
+    app.state.recorder = recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+    policy = PolicyBook(
+        settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=recorder).changed
+    )
     models, at = KeyModelBook(database, settings), _key_site(settings)
     app.state.origin = settings.site
     app.state.client_addresses = ClientAddresses(settings.trusted_proxies)
     app.state.database = database
-    app.state.sessions = SessionDesk(database, book, clock, lifetimes)
+    app.state.sessions = SessionDesk(database, book, clock)
     app.state.parts = Parts(
         settings=settings,
         ledger=ledger,
         trust=trust,
         revocation=RevocationFetcher(revocation.client(), clock),
-        cards=CardSignIn(database=database, ledger=ledger, trust=trust, policy=POLICY, clock=clock),
+        cards=CardSignIn(database=database, ledger=ledger, trust=trust, policy=policy, clock=clock),
         security_keys=None
         if at is None
-        else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=POLICY, clock=clock, at=at),
-        passwords=PasswordSignIn(database=database, ledger=ledger, keys=book, policy=POLICY),
+        else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=policy, clock=clock, at=at),
+        passwords=PasswordSignIn(database=database, ledger=ledger, keys=book, policy=policy),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
+    app.state.app_passwords = AppPasswordDesk(
+        AppPasswords(database=database, keys=book, policy=policy, rule=rule, clock=clock)
+    )
     app.state.keys = None
     if at is not None:
         app.state.keys = KeyDesk(
@@ -95,6 +96,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         )
     app.include_router(api.router)
     app.include_router(key_api.router)
+    app.include_router(app_password_api.router)
     app.add_exception_handler(TokenbridgeError, problems.on_tokenbridge_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     app.add_exception_handler(HTTPException, problems.on_http_error)
@@ -122,4 +124,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await parts.revocation.close()
         parts.hashing.shutdown(wait=False, cancel_futures=True)
+        app.state.recorder.shutdown()
         app.state.database.close()

@@ -9,11 +9,11 @@ from typing import Any, Final, NoReturn
 from tokenbridge.errors import Rejected
 from tokenbridge.rp.certs import RevocationData
 from tokenbridge.rp.proof import Method
-from tokenbridge.rp.rules import Policy
 from tokenbridge.server import card_evidence, login
 from tokenbridge.server.card_evidence import Presented
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.ledger import Clock, Done, Ledger
+from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sign_ins import Pending
 from tokenbridge.server.trust import TrustBook
@@ -38,7 +38,7 @@ class CardSignIn:
     database: Database
     ledger: Ledger
     trust: TrustBook
-    policy: Policy
+    policy: PolicyBook
     clock: Clock
 
     def begin(self, token: str, raw: Mapping[str, Any], request: str) -> CardAttempt:
@@ -61,7 +61,7 @@ class CardSignIn:
         except Rejected as err:
             self._refuse(attempt.token, attempt.request, err)
         shown = Shown(by=Method.CARD, proofs=verdict.proofs, doubts=verdict.doubts)
-        event = judge(self.policy, shown, verdict.person, pending.client, now)
+        event = judge(self.policy.current(), shown, verdict.person, pending.client, now)
         decision = replace(event.decision, reasons=(*event.decision.reasons, *verdict.notes))
         done = self.ledger.advance(attempt.token, attempt.request, replace(event, decision=decision))
         return done, bool(verdict.doubts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tokenbridge.errors import Undecided, UndecidedReason
@@ -11,9 +11,10 @@ from tokenbridge.rp.assurance import assess
 from tokenbridge.rp.policy import Decision, Outcome, decide
 from tokenbridge.rp.proof import Method, Proof
 from tokenbridge.rp.reasons import Reason
-from tokenbridge.rp.rules import Context, Policy
+from tokenbridge.rp.rules import Context
 from tokenbridge.server import login
 from tokenbridge.server.people import Person
+from tokenbridge.server.policy_book import Edition
 
 _DISABLED: Final = "Not signed in: this account is disabled."
 
@@ -27,19 +28,22 @@ class Shown:
     doubts: tuple[UndecidedReason, ...] = ()
 
 
-def judge(policy: Policy, shown: Shown, who: Person, client: str, now: dt.datetime) -> login.Judged:
-    """The event that says what `policy` decides about what `who` has shown to `client`."""
+def judge(edition: Edition, shown: Shown, who: Person, client: str, now: dt.datetime) -> login.Judged:
+    """The event that says what the policy decides about what `who` has shown to `client`."""
     assurance = assess(shown.proofs)
-    context = Context(client=client, enrolled=who.enrolled, now=now)
+    context = Context(
+        client=client, enrolled=who.enrolled, groups=who.groups, now=now, account=who.username, since=who.since
+    )
     doubts = [Undecided(reason) for reason in shown.doubts]
-    decision = _disabled() if who.disabled else decide(policy, assurance, context, undecided=doubts)
+    decision = _disabled() if who.disabled else decide(edition.policy, assurance, context, undecided=doubts)
     return login.Judged(
         by=shown.by,
         account=who.id,
         proofs=shown.proofs,
         doubts=shown.doubts,
-        assurance=assurance,
-        decision=decision,
+        # A session is worth what counted under the rule, not all that was shown.
+        assurance=decision.assurance if decision.outcome is Outcome.ALLOW else assurance,
+        decision=replace(decision, policy=edition.version),
     )
 
 

@@ -18,8 +18,8 @@ from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import codes, keys
+from tokenbridge.server.holdings import key_level
 from tokenbridge.server.key_enrolment import Begun, KeyEnrolment, clean_name
-from tokenbridge.server.step_up import key_level
 from tokenbridge.server.store import accounts, audit, recovery, security_keys, sessions
 from tokenbridge.server.store.key_schema import SecurityKey
 from tokenbridge.server.store.sessions import Live

@@ -241,8 +241,8 @@ class KeyEnrolment:
 
 
 def clean_name(name: str) -> str:
-    """A key's name as people see it. Raises `BadRequest`."""
+    """What a person calls a key or a password of theirs. Raises `BadRequest`."""
     found = " ".join(name.split())[:MAX_NAME] if name.isprintable() else ""
     if not found:
-        raise BadRequest("That can't be a key's name.", next_step=f"Use 1 to {MAX_NAME} printable characters.")
+        raise BadRequest("That can't be a name.", next_step=f"Use 1 to {MAX_NAME} printable characters.")
     return found

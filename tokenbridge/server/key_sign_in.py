@@ -16,7 +16,6 @@ from tokenbridge.rp.key_options import Credential, Site, request_options
 from tokenbridge.rp.key_proof import proof_of
 from tokenbridge.rp.proof import Method, Proof
 from tokenbridge.rp.refusals import refusal
-from tokenbridge.rp.rules import Policy
 from tokenbridge.rp.webauthn import AuthenticatorData, Expectation, to_base64url
 from tokenbridge.server import login
 from tokenbridge.server.judge import Shown, judge
@@ -24,6 +23,7 @@ from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
 from tokenbridge.server.people import person
+from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.store import accounts, audit, security_keys
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.security_keys import Owned, Use
@@ -68,7 +68,7 @@ class KeySignIn:
     ledger: Ledger
     keys: KeyBook
     models: KeyModelBook
-    policy: Policy
+    policy: PolicyBook
     clock: Clock
     at: KeySite
 
@@ -164,7 +164,7 @@ class KeySignIn:
             self._warn(moment, who.username, found)
         proofs = () if doubts else (self._proof(moment, found),)
         shown = Shown(by=Method.KEY, proofs=(*judging.proofs, *proofs), doubts=(*judging.doubts, *doubts))
-        return judge(self.policy, shown, who, moment.pending.client, moment.now)
+        return judge(self.policy.current(), shown, who, moment.pending.client, moment.now)
 
     def _proof(self, moment: Moment, found: _Found) -> Proof:
         key = found.key

@@ -92,11 +92,10 @@ class Ledger:
     `Database.write_shared`.
     """
 
-    def __init__(self, database: Database, book: KeyBook, clock: Clock, lifetimes: sessions.Lifetimes) -> None:
+    def __init__(self, database: Database, book: KeyBook, clock: Clock) -> None:
         self._database = database
         self._keys = book
         self._clock = clock
-        self._lifetimes = lifetimes
 
     def open(
         self, *, client: str, origin: str, random: bytes, ttl: dt.timedelta, expected: int | None = None
@@ -179,7 +178,7 @@ class Ledger:
             sign_in_ref=work.pending.ref,
             assurance=effect.assurance,
         )
-        return Opened(token=token, expires_at=sessions.add(work.tx, new, work.now, self._lifetimes))
+        return Opened(token=token, expires_at=sessions.add(work.tx, new, work.now, effect.lifetimes))
 
 
 def _in_time(challenge: Challenge, now: dt.datetime) -> bool:
@@ -214,6 +213,8 @@ def _event(work: Moment, record: login.Record) -> audit.Event:
         detail["decision"] = str(record.decision.outcome)
         detail["sentence"] = record.decision.sentence
         detail["reasons"] = [reason.code for reason in record.decision.reasons]
+        detail["rule"], detail["policy"] = record.decision.rule, record.decision.policy
+        detail["suppressed"] = [str(method) for method in record.decision.suppressed]
     return audit.Event(
         event=record.what,
         account=account.username if account is not None else "",

@@ -19,6 +19,7 @@ from tokenbridge.errors import RejectReason, UndecidedReason
 from tokenbridge.rp.assurance import Assurance
 from tokenbridge.rp.policy import Decision, Outcome
 from tokenbridge.rp.proof import Method, Proof
+from tokenbridge.rp.rules import Lifetimes
 
 MAX_ATTEMPTS: Final = 5
 """Passwords, and again codes, that may be tried in one transaction."""
@@ -204,6 +205,7 @@ class Record:
 class OpenSession:
     account: int
     assurance: Assurance
+    lifetimes: Lifetimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,7 +323,8 @@ def _attempt(state: Started | AwaitingPassword | AwaitingCode) -> Step:
 def _judged(event: Judged) -> Step:
     match event.decision.outcome:
         case Outcome.ALLOW:
-            session = OpenSession(account=event.account, assurance=event.assurance)
+            lifetimes = event.decision.lifetimes
+            session = OpenSession(account=event.account, assurance=event.assurance, lifetimes=lifetimes)
             return _to(SignedIn(account=event.account), session, *_told(Recorded.SIGNED_IN, event))
         case Outcome.DENY:
             return _to(Denied(account=event.account), *_told(Recorded.DENIED, event))

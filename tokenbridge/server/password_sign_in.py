@@ -7,12 +7,12 @@ from typing import Final
 
 from tokenbridge.errors import NotAllowedNow, RejectReason, TooMany
 from tokenbridge.rp.proof import Factor, Method, Proof
-from tokenbridge.rp.rules import Policy
 from tokenbridge.server import codes, keys, login, totp
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Done, Ledger, Moment
 from tokenbridge.server.people import Person, person
+from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.store import accounts, audit, recovery, throttle
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.throttle import Limit
@@ -38,7 +38,7 @@ class PasswordSignIn:
     database: Database
     ledger: Ledger
     keys: KeyBook
-    policy: Policy
+    policy: PolicyBook
 
     def begin(self, token: str, username: str, request: str) -> PasswordAttempt:
         """Count the attempt and find what to compare with."""
@@ -115,7 +115,7 @@ class PasswordSignIn:
             proofs=(*(waiting.proofs if waiting else ()), proof),
             doubts=waiting.doubts if waiting else (),
         )
-        return judge(self.policy, shown, who, moment.pending.client, moment.now)
+        return judge(self.policy.current(), shown, who, moment.pending.client, moment.now)
 
     def _code_shown(self, moment: Moment, method: Method, code: str) -> login.Event:
         state = moment.state
@@ -127,7 +127,7 @@ class PasswordSignIn:
             return login.Refused(by=method, reason=RejectReason.CODE_WRONG, detail=problem, account=who.id)
         proof = Proof(method=method, factors=_POSSESSION, credential=f"{method}:{who.id}", at=moment.now)
         shown = Shown(by=method, proofs=(*state.proofs, proof), doubts=state.doubts)
-        return judge(self.policy, shown, who, moment.pending.client, moment.now)
+        return judge(self.policy.current(), shown, who, moment.pending.client, moment.now)
 
     def _spend(self, moment: Moment, account: int, method: Method, code: str) -> str:
         """Use a code up; returns what is wrong with it, or nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,19 +10,22 @@ from sqlalchemy import bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.proof import Method
+from tokenbridge.server.store import groups
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """`enrolled` are the methods beside the password."""
+    """`enrolled` are the methods beside the password; `since` is when the account was made."""
 
     id: int
     username: str
     display_name: str
     disabled: bool
     enrolled: frozenset[Method]
+    groups: frozenset[str] = frozenset()
+    since: dt.datetime | None = None
 
 
 def person(tx: Session, account_id: int) -> Person | None:
@@ -36,6 +40,8 @@ def person(tx: Session, account_id: int) -> Person | None:
         display_name=row.display_name,
         disabled=row.disabled,
         enrolled=frozenset(method for method, there in enrolled.items() if there),
+        groups=groups.of(tx, row.id),
+        since=row.created_at,
     )
 
 
@@ -44,6 +50,7 @@ _QUERY: Final = select(
     Account.username,
     Account.display_name,
     Account.disabled,
+    Account.created_at,
     exists().where(TotpSecret.account_id == Account.id).label("totp"),
     exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
     exists().where(SecurityKey.account_id == Account.id).label("key"),

@@ -11,7 +11,7 @@ from typing import Final
 import uvicorn
 
 from tokenbridge.errors import SetupError
-from tokenbridge.server import app, keys, tls
+from tokenbridge.server import app, keys, policy_book, tls
 from tokenbridge.server.connections import guarded
 from tokenbridge.server.settings import Settings, changed, is_loopback
 from tokenbridge.server.store.database import Database
@@ -43,6 +43,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
 def assemble(settings: Settings, ready: Callable[[str], None]) -> tuple[Server, socket.socket]:
     """A server and the socket that it is to serve; see `run`. No thread runs and no connection is open after it."""
     keys.load(settings.key_file)  # says what to do when there was no `init`
+    policy_book.read(settings.policy_file)
     database = Database(settings.database_url)
     try:
         upgrade(database)

@@ -17,11 +17,10 @@ from tokenbridge.server.store.database import Database
 class SessionDesk:
     """Every method raises `NoSession` when the token is not that of a valid session."""
 
-    def __init__(self, database: Database, book: KeyBook, clock: Clock, lifetimes: sessions.Lifetimes) -> None:
+    def __init__(self, database: Database, book: KeyBook, clock: Clock) -> None:
         self._database = database
         self._keys = book
         self._clock = clock
-        self._lifetimes = lifetimes
 
     async def look(self, token: str) -> sessions.Live:
         """The session, whose idle limit is moved by this."""
@@ -37,9 +36,9 @@ class SessionDesk:
             live = sessions.find(tx, keys.hash_token(token), now)
         if live is None:
             raise NoSession
-        if sessions.due(live, now, self._lifetimes):
+        if sessions.due(live, now):
             with self._database.write_shared() as tx:
-                sessions.touch(tx, live, now, self._lifetimes)
+                sessions.touch(tx, live, now)
         return live
 
     def _end(self, token: str, request: str) -> None:

@@ -30,10 +30,10 @@ class Settings:
     """Settings of one server. Lifetimes are seconds.
 
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
-    people's browsers see them; empty for this machine's own. Session lifetimes follow SP 800-63B-4 section 2.3 for
-    AAL3: 15 minutes idle, 12 hours overall. Each of the `workers` has its `database_connections`. From
-    `trusted_proxies`, addresses or networks, X-Forwarded-For is believed: see `client_address`. `rp_id` and `key_*`
-    are about security keys; `key_rules` reads them.
+    people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
+    `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. Each of
+    the `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For is
+    believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     """
 
     data: Path = field(default_factory=default_data)
@@ -49,9 +49,11 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     sign_in_seconds: int = 300
-    session_idle_seconds: int = 900
-    session_overall_seconds: int = 43_200
     step_up_seconds: int = 600
+    policy: Path | None = None
+    countries: Path | None = None
+    risk_travel_minutes: int = 180
+    risk_failures: int = 10
     rp_id: str = ""
     key_user_verification: str = "preferred"
     key_resident: str = "preferred"
@@ -75,6 +77,10 @@ class Settings:
     @property
     def key_file(self) -> Path:
         return self.data / "keys.json"
+
+    @property
+    def policy_file(self) -> Path:
+        return self.policy or self.data / "policy.toml"
 
     @property
     def tls_dir(self) -> Path:
@@ -121,9 +127,10 @@ def check(settings: Settings) -> None:
         )
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise SetupError("tls_cert and tls_key belong together; only one of them is set.")
-    lifetimes = (settings.sign_in_seconds, settings.session_idle_seconds, settings.session_overall_seconds)
-    if min(*lifetimes, settings.step_up_seconds) < 1:
+    if min(settings.sign_in_seconds, settings.step_up_seconds) < 1:
         raise SetupError("Lifetimes are at least one second.")
+    if min(settings.risk_travel_minutes, settings.risk_failures) < 1:
+        raise SetupError("risk_travel_minutes and risk_failures are at least 1.")
     _check_scale(settings)
 
 

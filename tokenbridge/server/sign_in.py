@@ -101,10 +101,15 @@ class SignInDesk:
 
     def _after(self, client: str) -> tuple[Method, ...]:
         """What may follow a password of somebody who has it all."""
-        rules = self._parts.passwords.policy.rules
+        rules = self._parts.passwords.policy.current().policy.rules
         rule = next((rule for rule in rules if not rule.clients or client in rule.clients), None)
         ways = rule.fallback if rule is not None else ()
-        return tuple(method for method in ways if method is not Method.KEY or self._parts.security_keys is not None)
+        return tuple(method for method in ways if method in self._takes())
+
+    def _takes(self) -> frozenset[Method]:
+        """What may follow a password at this server."""
+        by_key = frozenset({Method.KEY}) if self._parts.security_keys is not None else frozenset()
+        return by_key | {Method.TOTP, Method.RECOVERY}
 
     def _after_password(self, attempt: PasswordAttempt, good: bool) -> Done:
         return self._with_options(self._parts.passwords.complete(attempt, good=good))

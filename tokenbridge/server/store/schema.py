@@ -67,6 +67,27 @@ class Account(Base):
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
 
 
+class AccountGroup(Base):
+    """That an account is in a group. A group exists while somebody is in it."""
+
+    __tablename__ = "account_groups"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), primary_key=True, index=True)
+
+
+class AccountPlace(Base):
+    """A device, network or country that an account was used from. Devices and networks are keyed hashes in hex."""
+
+    __tablename__ = "account_places"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    value: Mapped[str] = mapped_column(String(64), primary_key=True)
+    first_used: Mapped[dt.datetime] = mapped_column(Utc)
+    last_used: Mapped[dt.datetime] = mapped_column(Utc)
+
+
 class EnrolledCertificate(Base):
     """A certificate that signs in one account. `fingerprint` is SHA-256 of its DER, `key` SHA-256 of its public key
     (SubjectPublicKeyInfo), both in hex; the rest is for people and for programs that ask."""
@@ -159,6 +180,7 @@ class SessionRow(Base):
     assurance: Mapped[dict[str, Any]] = mapped_column(JSON)
     started_at: Mapped[dt.datetime] = mapped_column(Utc)
     idle_expires_at: Mapped[dt.datetime] = mapped_column(Utc)
+    idle_seconds: Mapped[int] = mapped_column(Integer, default=900, server_default="900")
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
 

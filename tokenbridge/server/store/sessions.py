@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.assurance import Assurance
+from tokenbridge.rp.rules import Lifetimes
 from tokenbridge.server.store.schema import Account, SessionRow
 
 TOUCH_EVERY: Final = dt.timedelta(seconds=15)
@@ -24,12 +25,6 @@ _PURGE: Final = delete(SessionRow).where(SessionRow.id.in_(_OLD.with_for_update(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lifetimes:
-    idle: dt.timedelta
-    overall: dt.timedelta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
     """A session that is valid now."""
 
@@ -40,6 +35,7 @@ class Live:
     started_at: dt.datetime
     expires_at: dt.datetime
     idle_expires_at: dt.datetime
+    idle: dt.timedelta
 
 
 def describe(assurance: Assurance) -> dict[str, Any]:
@@ -71,6 +67,7 @@ def add(tx: Session, new: NewSession, now: dt.datetime, lifetimes: Lifetimes) ->
         "assurance": describe(new.assurance),
         "started_at": now,
         "idle_expires_at": min(now + lifetimes.idle, end),
+        "idle_seconds": int(lifetimes.idle.total_seconds()),
         "expires_at": end,
     }
     tx.connection().execute(_ADD, values)
@@ -97,17 +94,18 @@ def find(tx: Session, token_hash: str, now: dt.datetime) -> Live | None:
         started_at=row.started_at,
         expires_at=row.expires_at,
         idle_expires_at=row.idle_expires_at,
+        idle=dt.timedelta(seconds=row.idle_seconds),
     )
 
 
-def due(live: Live, now: dt.datetime, lifetimes: Lifetimes) -> bool:
+def due(live: Live, now: dt.datetime) -> bool:
     """Whether the idle limit should be moved."""
-    return min(now + lifetimes.idle, live.expires_at) - live.idle_expires_at >= TOUCH_EVERY
+    return min(now + live.idle, live.expires_at) - live.idle_expires_at >= TOUCH_EVERY
 
 
-def touch(tx: Session, live: Live, now: dt.datetime, lifetimes: Lifetimes) -> None:
+def touch(tx: Session, live: Live, now: dt.datetime) -> None:
     """Move the idle limit of a session that is in use."""
-    new = min(now + lifetimes.idle, live.expires_at)
+    new = min(now + live.idle, live.expires_at)
     tx.execute(
         update(SessionRow).where(SessionRow.id == live.id, SessionRow.ended_at.is_(None)).values(idle_expires_at=new)
     )

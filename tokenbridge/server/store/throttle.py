@@ -74,6 +74,15 @@ def spent(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
     return bool(minute <= last <= minute + _LONGEST and count >= limit.most)
 
 
+def counted(tx: Session, limit: Limit, name: str, now: dt.datetime) -> int:
+    """How many attempts were counted in the span of time that `now` lies in."""
+    found = tx.connection().execute(_SEEN, {"which": _key(limit, name)}).one_or_none()
+    if found is None:
+        return 0
+    count, last = found
+    return int(count) if int(now.timestamp()) // 60 <= last else 0
+
+
 def forget(tx: Session, limit: Limit, name: str) -> None:
     """Begin the count again."""
     tx.connection().execute(_FORGET, {"which": _key(limit, name)})

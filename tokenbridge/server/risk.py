@@ -1,0 +1,79 @@
+"""Tells policy what is unusual about a sign-in, and learns from those that succeed. It decides nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hmac
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from tokenbridge.rp.risk import Limits, Use, Usual, network_of, notice
+from tokenbridge.rp.rules import Signal
+from tokenbridge.server.countries import Countries
+from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.store import places, throttle
+from tokenbridge.server.store.places import Kind
+
+FAILURES: Final = throttle.Limit(kind="failure", most=1_000_000, minutes=60)
+"""Counts failed sign-ins of an account; nothing is refused by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """From where a request comes. `device` is what the browser or workstation calls itself by: a random word that it
+    keeps. A false one can only make a sign-in look as unusual as it is."""
+
+    address: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskDesk:
+    """Works inside the transactions of a sign-in."""
+
+    keys: KeyBook
+    countries: Countries
+    limits: Limits
+
+    def notice(self, tx: Session, account: int, where: Whereabouts, now: dt.datetime) -> frozenset[Signal]:
+        """What is unusual if the account is used from `where`."""
+        return notice(self._usual(tx, account, now), self._use(account, where, now), self.limits)
+
+    def learn(self, tx: Session, account: int, where: Whereabouts, now: dt.datetime) -> None:
+        """A sign-in has succeeded: from now on that is usual."""
+        use = self._use(account, where, now)
+        for kind, value in ((Kind.DEVICE, use.device), (Kind.NETWORK, use.network), (Kind.COUNTRY, use.country)):
+            if value:
+                places.used(tx, account, kind, value, now)
+        throttle.forget(tx, FAILURES, str(account))
+
+    def failed(self, tx: Session, account: int, now: dt.datetime) -> None:
+        """A sign-in to the account has failed."""
+        throttle.allow(tx, FAILURES, str(account), now)
+
+    def _usual(self, tx: Session, account: int, now: dt.datetime) -> Usual:
+        found = places.of(tx, account, now)
+        countries = [(value, at) for kind, value, at in found if kind is Kind.COUNTRY]
+        return Usual(
+            devices=frozenset(value for kind, value, _ in found if kind is Kind.DEVICE),
+            networks=frozenset(value for kind, value, _ in found if kind is Kind.NETWORK),
+            countries=frozenset(value for value, _ in countries),
+            last=countries[0] if countries else None,
+            failures=throttle.counted(tx, FAILURES, str(account), now),
+        )
+
+    def _use(self, account: int, where: Whereabouts, now: dt.datetime) -> Use:
+        return Use(
+            device=self._hidden(account, "device", where.device),
+            network=self._hidden(account, "network", network_of(where.address)),
+            country=self.countries.of(where.address),
+            at=now,
+        )
+
+    def _hidden(self, account: int, kind: str, value: str) -> str:
+        """A keyed hash: a stolen database does not tell where people work."""
+        # The oldest key stays the same longest; after it has left, places are learned anew.
+        key = self.keys.ring().keys[-1].value
+        return hmac.digest(key, f"place:{kind}:{account}:{value}".encode(), "sha256").hex() if value else ""

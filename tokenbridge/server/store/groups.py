@@ -1,0 +1,60 @@
+"""Which accounts are in which groups. Rules of the policy refer to groups by name."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from tokenbridge.errors import BadRequest
+from tokenbridge.server.store.schema import Account, AccountGroup
+
+NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+
+# Built once: building a statement costs more than running it.
+_OF: Final = select(AccountGroup.name).where(AccountGroup.account_id == bindparam("which"))
+
+
+def normal(name: str) -> str:
+    """The one spelling of a group's name. Raises `BadRequest` for what can't be one."""
+    found = unicodedata.normalize("NFKC", name).strip()
+    if not NAME.fullmatch(found):
+        raise BadRequest(f"{name!r} can't be the name of a group.", next_step="Use 1 to 128 printable characters.")
+    return found
+
+
+def of(tx: Session, account_id: int) -> frozenset[str]:
+    return frozenset(tx.connection().execute(_OF, {"which": account_id}).scalars())
+
+
+def add(tx: Session, account_id: int, name: str) -> bool:
+    """Put an account into a group; False when it is in it already."""
+    if name in of(tx, account_id):
+        return False
+    try:
+        with tx.begin_nested():
+            tx.add(AccountGroup(account_id=account_id, name=name))
+    except IntegrityError:
+        return False  # somebody else did the same at this moment
+    return True
+
+
+def remove(tx: Session, account_id: int, name: str) -> bool:
+    """Take an account out of a group; False when it was not in it."""
+    mark = delete(AccountGroup).where(AccountGroup.account_id == account_id, AccountGroup.name == name)
+    return tx.connection().execute(mark).rowcount == 1
+
+
+def counted(tx: Session) -> list[tuple[str, int]]:
+    """Every group with the number of its accounts."""
+    query = select(AccountGroup.name, func.count()).group_by(AccountGroup.name).order_by(AccountGroup.name)
+    return [(name, count) for name, count in tx.execute(query)]
+
+
+def members(tx: Session, name: str) -> list[Account]:
+    query = select(Account).join(AccountGroup, AccountGroup.account_id == Account.id)
+    return list(tx.scalars(query.where(AccountGroup.name == name).order_by(Account.username)))
