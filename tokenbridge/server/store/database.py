@@ -5,6 +5,8 @@ Why there are two kinds of writing transactions stands in docs/decisions/0009-tw
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -20,6 +22,7 @@ BUSY_SECONDS = 5
 """How long a transaction waits for another one's lock, or for a connection."""
 UPGRADE_SECONDS: Final = 120
 """How long a process waits while another one runs the migrations."""
+WAL_PAUSE: Final = 0.02
 CONNECT_SECONDS: Final = 5
 HANGING_SECONDS: Final = 30
 """PostgreSQL ends a transaction in which nothing happens for so long: its process hangs or its machine is gone."""
@@ -152,11 +155,25 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
     # The driver's own BEGIN comes too late and is deferred: two writers would then fail instead of queueing.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _wait_for_wal(cursor)
     # FULL: what was committed survives a power cut as well, not only the death of the process.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _wait_for_wal(cursor: Any) -> None:
+    """Processes that begin with a new file at once all want to change its mode; SQLite lets none of them wait."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as err:
+            if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(WAL_PAUSE)
+        else:
+            return
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
