@@ -111,7 +111,7 @@ def _serving(data: Path, processes: int) -> Iterator[tuple[Load, list[int]]]:
         "error",
         *options,
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
         url = process.stdout.readline().split()[2]
