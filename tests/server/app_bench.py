@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.server.conftest import Bench, Databases, Person, Server, running
+from tests.server.conftest import Bench, Person, Server, running
 from tests.server.test_cli import Cli
 from tests.server.test_policy_cli import put
 from tokenbridge.rig.pki import RigPki
@@ -57,11 +56,10 @@ class Desk:
 
 
 @contextmanager
-def app_desk(data: Path, pattern: Path, pki: RigPki, databases: Databases) -> Iterator[Desk]:
-    bench = Bench(data=shutil.copytree(pattern, data), pki=pki)
-    url = databases.copy(data)
+def app_desk(data: Path, pki: RigPki) -> Iterator[Desk]:
+    """In a fresh data directory."""
+    bench = Bench(data=data, pki=RigPki(pki.root, pki.issuing))
     bench.trust()
     put(bench.data, MAIL)
     with running(bench.data) as server:
         yield Desk(bench, server)
-    databases.drop(url)

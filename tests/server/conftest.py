@@ -311,6 +311,15 @@ def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tu
         server.server_close()
 
 
+@contextmanager
+def copied(pattern: Path, data: Path, databases: Databases) -> Iterator[Path]:
+    """A copy of a data directory, with a database of its own."""
+    shutil.copytree(pattern, data)
+    url = databases.copy(data)
+    yield data
+    databases.drop(url)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quick_hashes() -> Iterator[None]:
     """Hashes made by the tests are cheap, and so are their comparisons, since a hash tells what it costs. What the
@@ -359,7 +368,5 @@ def _pattern(tmp_path_factory: pytest.TempPathFactory, pki: RigPki, databases: D
 @pytest.fixture
 def fresh(tmp_path: Path, pki: RigPki, databases: Databases, _pattern: Path) -> Iterator[Bench]:
     """A data directory of the test's own, without any trust anchor yet: a copy, since making one takes a while."""
-    data = shutil.copytree(_pattern, tmp_path / "data")
-    url = databases.copy(data)
-    yield Bench(data=data, pki=RigPki(pki.root, pki.issuing))
-    databases.drop(url)
+    with copied(_pattern, tmp_path / "data", databases) as data:
+        yield Bench(data=data, pki=RigPki(pki.root, pki.issuing))

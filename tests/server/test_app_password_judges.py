@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.server.app_bench import Desk, app_desk
-from tests.server.conftest import Databases
+from tests.server.conftest import make_bench
+from tokenbridge.rig.pki import RigPki
 
 DOCS = Path(__file__).parents[2] / "docs" / "app-passwords.md"
 INSTALLED = "/usr/local/lib/tokenbridge"
@@ -30,8 +30,9 @@ def block(language: str, number: int = 0) -> str:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, pki: Any, databases: Databases, _pattern: Path) -> Iterator[Desk]:
-    with app_desk(tmp_path_factory.mktemp("apps") / "data", _pattern, pki, databases) as made:
+def desk(tmp_path_factory: pytest.TempPathFactory, pki: RigPki) -> Iterator[Desk]:
+    data = make_bench(tmp_path_factory.mktemp("apps") / "data", pki).data
+    with app_desk(data, pki) as made:
         yield made
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.server.app_bench import MAIL, Desk, app_desk
-from tests.server.conftest import Databases
+from tests.server.conftest import Databases, copied
 from tests.server.test_policy_cli import put
 from tokenbridge.errors import BadRequest
+from tokenbridge.rig.pki import RigPki
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, pki: Any, databases: Databases, _pattern: Path) -> Iterator[Desk]:
-    with app_desk(tmp_path_factory.mktemp("apps") / "data", _pattern, pki, databases) as made:
+def desk(tmp_path_factory: pytest.TempPathFactory, pki: RigPki, _pattern: Path, databases: Databases) -> Iterator[Desk]:
+    place = tmp_path_factory.mktemp("apps") / "data"
+    with copied(_pattern, place, databases) as data, app_desk(data, pki) as made:
         yield made
 
 

@@ -26,6 +26,7 @@ from tokenbridge.rig.pki import Profile, RigPki
 from tokenbridge.server import settings
 from tokenbridge.server.operator import follow
 from tokenbridge.server.run import run
+from tokenbridge.server.store.audit import Search
 
 
 @pytest.fixture(autouse=True)
@@ -397,7 +398,7 @@ class TestAudit:
         cli("user", "disable", "bob")
         stop, seen = threading.Event(), []
         with fresh.office() as opened:
-            for entries in follow.following(opened.database, after=0, account="bob", stop=stop):
+            for entries in follow.following(opened.database, after=0, search=Search(account="bob"), stop=stop):
                 seen += [entry.event for entry in entries]
                 if len(seen) == 2:
                     stop.set()

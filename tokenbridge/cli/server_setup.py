@@ -26,7 +26,9 @@ own_data = click.option(
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="PEM certificate chain of your own.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM key that belongs to it.")
-@click.option("--database", help="URL, such as postgresql+psycopg://user@host/name [default: SQLite in the data].")
+@click.option(
+    "--database", help="URL such as postgresql+psycopg://user@host/name [default: SQLite in the data directory]."
+)
 @click.option("--plain-http", is_flag=True, default=None, help="No TLS. Allowed on loopback only.")
 @own_data
 @as_json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from tokenbridge.errors import BadRequest, NoSession, NotAllowedNow
 from tokenbridge.rp.proof import Method
+from tokenbridge.rp.webeid import Algorithm
 from tokenbridge.server import problems
 from tokenbridge.server.ledger import Done
 from tokenbridge.server.sessions import SessionDesk
@@ -143,15 +145,20 @@ def _ticket(ticket: Ticket) -> dict[str, Any]:
         "nonce": ticket.challenge.nonce,
         "expires_at": ticket.challenge.expires_at.isoformat(),
         "accepts": [
-            {
-                "method": str(Method.CARD),
-                "format": "web-eid:1",
-                "algorithms": list(ticket.algorithms),
-                "issuers": [b64encode(name).decode("ascii") for name in ticket.issuers],
-            },
+            card_offer(ticket.issuers),
             *by_key,
             {"method": str(Method.PASSWORD), "then": [str(method) for method in ticket.after_password]},
         ],
+    }
+
+
+def card_offer(issuers: Iterable[bytes]) -> dict[str, Any]:
+    """How a card may sign in. `issuers` are DER names."""
+    return {
+        "method": str(Method.CARD),
+        "format": "web-eid:1",
+        "algorithms": list(Algorithm),
+        "issuers": [b64encode(name).decode("ascii") for name in issuers],
     }
 
 

@@ -16,10 +16,11 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
-from tokenbridge.server import api, app_password_api, key_api, key_rules, passwords, problems, revocation
+from tokenbridge.server import api, app_password_api, hand_over_api, key_api, key_rules, passwords, problems, revocation
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.client_address import ClientAddresses
+from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.key_enrolment import KeyEnrolment
@@ -76,6 +77,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
+    app.state.hand_overs = HandOverDesk(database, book, clock, trust, app.state.sign_ins)
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
     app.state.app_passwords = AppPasswordDesk(
         AppPasswords(database=database, keys=book, policy=policy, rule=rule, clock=clock)
@@ -97,6 +99,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.include_router(api.router)
     app.include_router(key_api.router)
     app.include_router(app_password_api.router)
+    app.include_router(hand_over_api.router)
     app.add_exception_handler(TokenbridgeError, problems.on_tokenbridge_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     app.add_exception_handler(HTTPException, problems.on_http_error)

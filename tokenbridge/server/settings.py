@@ -31,8 +31,8 @@ class Settings:
 
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
     people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
-    `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. Each of
-    the `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For is
+    `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. Each of the
+    `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For is
     believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     """
 

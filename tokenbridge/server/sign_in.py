@@ -13,7 +13,6 @@ from typing import Any, Final
 from tokenbridge.errors import NotAllowedNow, TooMany
 from tokenbridge.rp.challenge import NONCE_BYTES, Challenge
 from tokenbridge.rp.proof import Method
-from tokenbridge.rp.webeid import Algorithm
 from tokenbridge.server import login, passwords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.key_sign_in import KeySignIn, Offer
@@ -34,7 +33,6 @@ class Ticket:
     token: str
     rp_name: str
     challenge: Challenge
-    algorithms: tuple[str, ...]
     issuers: tuple[bytes, ...]
     key_options: dict[str, Any] | None
     after_password: tuple[Method, ...]
@@ -141,7 +139,6 @@ class SignInDesk:
             token=token,
             rp_name=parts.settings.name,
             challenge=challenge,
-            algorithms=tuple(Algorithm),
             issuers=parts.trust.current().store.issuer_names,
             key_options=keys.options(challenge, offer.credentials) if keys is not None else None,
             after_password=self._after(client),

@@ -180,7 +180,7 @@ class SessionRow(Base):
     assurance: Mapped[dict[str, Any]] = mapped_column(JSON)
     started_at: Mapped[dt.datetime] = mapped_column(Utc)
     idle_expires_at: Mapped[dt.datetime] = mapped_column(Utc)
-    idle_seconds: Mapped[int] = mapped_column(Integer, default=900, server_default="900")
+    idle_seconds: Mapped[int] = mapped_column(Integer, server_default="900")
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
 
@@ -217,7 +217,7 @@ class AuditRow(Base):
     __tablename__ = "audit"
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[str] = mapped_column(String(32))
+    at: Mapped[str] = mapped_column(String(32), index=True)
     event: Mapped[str] = mapped_column(String(64))
     account: Mapped[str] = mapped_column(String(128), index=True)
     sign_in: Mapped[str] = mapped_column(String(64), index=True)

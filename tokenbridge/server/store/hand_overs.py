@@ -1,0 +1,63 @@
+"""Hand-overs as rows. Tokens arrive here hashed or encrypted."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from tokenbridge.server.store.hand_over_schema import HandOver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewHandOver:
+    ref: str
+    browser: str
+    sign_in_id: int
+    transaction: bytes
+    account: str
+    device: str
+    expires_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A hand-over for which no evidence was shown yet."""
+
+    transaction: bytes
+    account: str
+    device: str
+
+
+def add(tx: Session, new: NewHandOver, now: dt.datetime) -> None:
+    """Store a hand-over, and forget those that are over. A sign-in has one: an older one of it is void."""
+    connection = tx.connection()
+    connection.execute(delete(HandOver).where(HandOver.expires_at < now))
+    connection.execute(delete(HandOver).where(HandOver.sign_in_id == new.sign_in_id))
+    values: dict[str, Any] = {name: getattr(new, name) for name in new.__slots__}
+    connection.execute(insert(HandOver), values)
+
+
+def find(tx: Session, ref: str, now: dt.datetime) -> Waiting | None:
+    row = tx.scalar(select(HandOver).where(HandOver.ref == ref, HandOver.code.is_(None), HandOver.expires_at > now))
+    return None if row is None else Waiting(transaction=row.transaction, account=row.account, device=row.device)
+
+
+def done(tx: Session, ref: str, code: str, session: bytes | None, now: dt.datetime) -> bool:
+    """The bridge has shown its evidence: keep what the browser gets for `code`. False: somebody was faster."""
+    mark = update(HandOver).where(HandOver.ref == ref, HandOver.code.is_(None), HandOver.expires_at > now)
+    return tx.connection().execute(mark.values(code=code, session=session)).rowcount == 1
+
+
+def take(tx: Session, code: str, browser: str, now: dt.datetime) -> tuple[bytes | None] | None:
+    """Remove a hand-over and return its encrypted session: once, for its code, in its browser only."""
+    fits = (HandOver.code == code, HandOver.browser == browser, HandOver.expires_at > now)
+    row = tx.connection().execute(delete(HandOver).where(*fits).returning(HandOver.session)).one_or_none()
+    return None if row is None else (row.session,)
+
+
+def drop(tx: Session, ref: str) -> None:
+    tx.connection().execute(delete(HandOver).where(HandOver.ref == ref))
