@@ -1,4 +1,4 @@
-"""`python -m benchmarks [apdus] [latency] [startup] [idle] [verification] [keys] [--quick]`: all, if none is named."""
+"""`python -m benchmarks [NAME ...] [--quick]`: all, if none is named. The names are those of `ALL`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 
 import click
 
-from benchmarks import apdus, idle, keys, latency, startup, verification
+from benchmarks import apdus, idle, keys, latency, server_scale, startup, verification
 
 ALL = {
     "apdus": (apdus.run, {}),
@@ -15,6 +15,7 @@ ALL = {
     "idle": (idle.run, {"seconds": 10}),
     "verification": (verification.run, {"runs": 100}),
     "keys": (keys.run, {}),
+    "server-scale": (server_scale.run, {"seconds": 2.0}),
 }
 
 

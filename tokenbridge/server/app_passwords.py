@@ -150,7 +150,7 @@ class AppPasswords:
 
     def _failed(self, about: str, client: str, who: Person | None, request: str) -> NoReturn:
         now = self.clock()
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             entries: Iterable[audit.Entry] = ()
             if not throttle.allow(tx, FAILURES, about, now):
                 raise TooMany
@@ -171,7 +171,7 @@ class AppPasswords:
         if good.last_used is not None and now - good.last_used < USED_EVERY:
             return
         entries: Iterable[audit.Entry] = ()
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             app_passwords.used(tx, good.id, now)
             if good.last_used is None or good.last_used.date() != now.date():
                 detail = {"client": client, "name": good.name}

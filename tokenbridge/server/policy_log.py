@@ -39,7 +39,7 @@ class PolicyLog:
     def _record(self, event: audit.Event) -> None:
         """A policy that can't be recorded is in force nevertheless, and the log says so."""
         try:
-            with self.database.write() as tx:
+            with self.database.write_shared() as tx:
                 entry = audit.append(tx, self.clock(), event, self.keys.ring())
         except SetupError:
             _log.exception("the change of the policy could not be recorded")

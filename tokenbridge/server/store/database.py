@@ -5,12 +5,15 @@ Why there are two kinds of writing transactions stands in docs/decisions/0009-tw
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import SetupError
@@ -20,11 +23,15 @@ BUSY_SECONDS = 5
 """How long a transaction waits for another one's lock, or for a connection."""
 UPGRADE_SECONDS: Final = 120
 """How long a process waits while another one runs the migrations."""
+WAL_PAUSE: Final = 0.02
 CONNECT_SECONDS: Final = 5
+FRESH_SECONDS: Final = 0.5
+"""A connection that was used so recently is taken for alive."""
 HANGING_SECONDS: Final = 30
 """PostgreSQL ends a transaction in which nothing happens for so long: its process hangs or its machine is gone."""
 CONNECTIONS: Final = 10
 
+_USED: Final = "tokenbridge_used"
 _ALONE: Final = "alone"
 _SHARED: Final = "shared"
 # One advisory lock orders all writers of one database; the number is arbitrary and must not change.
@@ -152,11 +159,25 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
     # The driver's own BEGIN comes too late and is deferred: two writers would then fail instead of queueing.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _wait_for_wal(cursor)
     # FULL: what was committed survives a power cut as well, not only the death of the process.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _wait_for_wal(cursor: Any) -> None:
+    """Processes that begin with a new file at once all want to change its mode; SQLite lets none of them wait."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as err:
+            if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(WAL_PAUSE)
+        else:
+            return
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
@@ -188,19 +209,37 @@ def _postgresql(url: URL, connections: int) -> Engine:
         max_overflow=0,
         pool_timeout=BUSY_SECONDS,
         pool_use_lifo=True,
-        # The database may have been restarted since a connection was used last.
-        pool_pre_ping=True,
     )
     event.listen(engine, "connect", _on_postgresql_connect)
+    event.listen(engine, "checkin", _on_checkin)
+    event.listen(engine, "checkout", partial(_on_checkout, engine.dialect))
     event.listen(engine, "begin", _on_postgresql_begin)
     return engine
 
 
-def _on_postgresql_connect(connection: Any, _record: object) -> None:
+def _on_postgresql_connect(connection: Any, record: Any) -> None:
+    _on_checkin(connection, record)
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = {int(BUSY_SECONDS * 1000)}")
         cursor.execute(f"SET idle_in_transaction_session_timeout = {HANGING_SECONDS * 1000}")
     connection.commit()
+
+
+def _on_checkin(_connection: object, record: Any) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _on_checkout(dialect: Dialect, connection: Any, record: Any, _proxy: object) -> None:
+    """The database may have been restarted since a connection was used last: one that rested is asked first.
+
+    To ask each time is one more round trip for every transaction. One that fails in spite of this empties the pool.
+    """
+    if time.monotonic() - record.info.get(_USED, 0) < FRESH_SECONDS:
+        return
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as err:
+        raise InvalidatePoolError from err
 
 
 def _on_postgresql_begin(connection: Connection) -> None:
