@@ -1,0 +1,90 @@
+"""How errors become pages: what happened, its code, what to do next, and a number to tell the service desk."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from tokenbridge.errors import NoSession, NotFound, SetupError, StepUp, TokenbridgeError
+from tokenbridge.server import problems
+from tokenbridge.server.portal import cookies
+from tokenbridge.server.portal.front import Front, see_other
+from tokenbridge.server.portal.visit import local_path
+
+OF_PROGRAMS: Final = ("/api/", "/openapi.json", "/healthz")
+"""Addresses whose errors are for programs. All others are asked for by people."""
+
+_TITLES: Final = {
+    403: "That was refused",
+    404: "Page not found",
+    405: "That can't be done here",
+    413: "That is too large",
+    429: "Too many attempts",
+    503: "The service is not available",
+}
+
+
+def is_for_people(path: str) -> bool:
+    return not path.startswith(OF_PROGRAMS) and path != "/api"
+
+
+def page(front: Front, path: str, error: TokenbridgeError, request_id: str, status: int = 0) -> Response:
+    """The page of an error; whoever is not signed in is asked to do so first."""
+    if isinstance(error, NoSession):
+        return _sign_in(path)
+    shown = problems.BLAND if isinstance(error, SetupError) else error
+    code = status or int(problems.status(error))
+    next_step = "Check the address, or start from the first page." if isinstance(error, NotFound) else shown.hint
+    answer = front.bare_page(
+        "error.html",
+        code,
+        title="Sign in again for this" if isinstance(error, StepUp) else _TITLES.get(code, "Sorry, that did not work"),
+        error=shown,
+        next_step=next_step,
+        request_id=request_id,
+        again=local_path(path) if isinstance(error, StepUp) else "",
+    )
+    if code == 429:
+        answer.headers["retry-after"] = "60"
+    return answer
+
+
+def fault(front: Front, scope: Scope, error: TokenbridgeError, request_id: str) -> Response:
+    """For errors that no handler saw."""
+    if not is_for_people(scope["path"]):
+        return problems.answer(error, request_id)
+    return page(front, scope["path"], error, request_id)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """A typed error, anywhere on the server. Scripts of our pages ask for JSON."""
+    if not is_for_people(request.url.path) or "application/json" in request.headers.get("accept", ""):
+        return await problems.on_tokenbridge_error(request, error)
+    found = problems.logged(request, error)
+    path = request.url.path if request.method == "GET" or isinstance(found, StepUp) else ""
+    return page(request.app.state.portal, path, found, problems.request_id(request))
+
+
+async def on_invalid(request: Request, error: Exception) -> Response:
+    """A body or an address of the wrong shape; for people that is a page that does not exist."""
+    if not is_for_people(request.url.path):
+        return await problems.on_invalid_body(request, error)
+    return page(request.app.state.portal, "", NotFound(), problems.request_id(request))
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself: unknown addresses and methods."""
+    if not is_for_people(request.url.path):
+        return await problems.on_http_error(request, error)
+    found, code = problems.of_framework(error)
+    return page(request.app.state.portal, request.url.path, found, problems.request_id(request), code)
+
+
+def _sign_in(path: str) -> Response:
+    onward = local_path(path)
+    answer = see_other(f"/sign-in?next={onward}" if onward else "/sign-in")
+    cookies.drop(answer, cookies.SESSION)
+    return answer
