@@ -68,14 +68,17 @@ async def ask_password(member: SignedIn) -> Response:
 
 @router.post("/self-service/password")
 async def change_password(member: SignedIn) -> Response:
-    fields = member.visit.fields
+    fields, at = member.visit.fields, "current"
     current, new = fields.get("current", ""), fields.get("new", "")
     try:
         if not 1 <= len(current) <= MAX_PASSWORD:
             raise BadRequest("Enter your current password.", next_step="Fill in the field.")
         if new != fields.get("again", ""):
+            at = "again"
             raise BadRequest("The new password was not typed the same twice.", next_step="Type it twice with care.")
         await member.front.passwords.change(member.session, current, new, member.request_id)
     except (BadRequest, Rejected, TooMany) as err:
-        return member.page("password.html", int(problems.status(err)), error=err)
+        # What is refused beside the present password is the new one.
+        at = "new" if isinstance(err, BadRequest) and current and at == "current" else at
+        return member.page("password.html", int(problems.status(err)), error=err, at=at)
     return see_other("/self-service?done=password")
