@@ -407,5 +407,6 @@ def test_the_first_page_is_light_and_quick(window: Window):
     window.page.wait_for_load_state("networkidle")
     painted = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
     milliseconds = window.page.evaluate(painted)
+    print(f"{sum(sizes)} bytes unpacked, first paint after {milliseconds:.0f} ms")
     assert sum(sizes) < 500_000
     assert milliseconds < 1000

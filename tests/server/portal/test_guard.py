@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from pytest_mock import MockerFixture
 
 from tests.server.conftest import PASSWORD
 from tests.server.portal.conftest import SESSION, Portal, Visitor
@@ -156,6 +157,18 @@ class TestForms:
         visitor.sign_in_by_password(portal.newcomer(mfa=False))
         assert visitor.post("/self-service/mfa", before).status_code == 403
 
+    def test_nobody_is_signed_in_by_somebody_elses_form(self, portal: Portal, visitor: Visitor):
+        other = portal.visitor()
+        with other.http:
+            other.get("/sign-in")
+            theirs = other.hidden()
+        fields = {**theirs, "username": portal.newcomer(), "password": PASSWORD}
+        headers = {"origin": portal.origin, "sec-fetch-site": "same-origin"}
+        assert visitor.http.post("/sign-in", data=fields, headers=headers).status_code == 403, "without a cookie"
+        visitor.get("/sign-in")
+        answer = visitor.post("/sign-in", fields)
+        assert (answer.status_code, SESSION in cookies_of(answer)) == (403, False), "with one's own"
+
     @pytest.mark.parametrize(
         ("content", "kind", "status"),
         [
@@ -205,6 +218,15 @@ class TestAddresses:
             assert answer.status_code == status, path
             assert "Error code:" in answer.text
             assert answer.headers["x-request-id"] in answer.text
+
+    def test_what_nobody_foresaw_is_a_page_without_its_cause(self, visitor: Visitor, mocker: MockerFixture):
+        mocker.patch("tokenbridge.server.portal.profile_pages.see_other", side_effect=RuntimeError("the cause"))
+        answer = visitor.http.get("/")
+        assert answer.status_code == 500
+        assert "Error code: internal" in answer.text
+        assert answer.headers["x-request-id"] in answer.text
+        assert "the cause" not in answer.text
+        assert "script-src 'nonce-" in answer.headers["content-security-policy"]
 
 
 class TestNames:

@@ -37,13 +37,12 @@ def page(front: Front, path: str, error: TokenbridgeError, request_id: str, stat
         return _sign_in(path)
     shown = problems.BLAND if isinstance(error, SetupError) else error
     code = status or int(problems.status(error))
-    next_step = "Check the address, or start from the first page." if isinstance(error, NotFound) else shown.hint
     answer = front.bare_page(
         "error.html",
         code,
         title="Sign in again for this" if isinstance(error, StepUp) else _TITLES.get(code, "Sorry, that did not work"),
         error=shown,
-        next_step=next_step,
+        next_step=_next_step(shown),
         request_id=request_id,
         again=local_path(path) if isinstance(error, StepUp) else "",
     )
@@ -81,6 +80,15 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         return await problems.on_http_error(request, error)
     found, code = problems.of_framework(error)
     return page(request.app.state.portal, request.url.path, found, problems.request_id(request), code)
+
+
+def _next_step(error: TokenbridgeError) -> str:
+    """What people do in a browser, where that is not what programs do."""
+    if isinstance(error, NotFound) and error.hint == NotFound.next_step:
+        return "Check the address, or start from the first page."
+    if isinstance(error, StepUp):
+        return "Sign in with the strongest way that you have. Then you come back to this page."
+    return error.hint
 
 
 def _sign_in(path: str) -> Response:
