@@ -82,6 +82,7 @@ class Portal:
 
     def visitor(self) -> Visitor:
         client = _client(self.bench.data, self.origin)
+        client.headers["accept"] = "text/html,application/xhtml+xml,*/*;q=0.8"
         return Visitor(origin=self.origin, http=client)
 
     def newcomer(self, *, mfa: bool = True, **facts: Any) -> str:

@@ -157,6 +157,11 @@ class TestForms:
         visitor.sign_in_by_password(portal.newcomer(mfa=False))
         assert visitor.post("/self-service/mfa", before).status_code == 403
 
+    def test_programs_get_no_pages(self, portal: Portal):
+        answer = portal.server.http.get("/profile")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "no-session")
+        assert portal.server.http.get("/nowhere").json()["error"]["code"] == "not-found"
+
     def test_nobody_is_signed_in_by_somebody_elses_form(self, portal: Portal, visitor: Visitor):
         other = portal.visitor()
         with other.http:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
@@ -15,7 +16,7 @@ from tokenbridge.server.portal.front import Front, see_other
 from tokenbridge.server.portal.visit import local_path
 
 OF_PROGRAMS: Final = ("/api/", "/openapi.json", "/healthz")
-"""Addresses whose errors are for programs. All others are asked for by people."""
+"""Addresses that are for programs, whatever they accept."""
 
 _TITLES: Final = {
     403: "That was refused",
@@ -27,8 +28,10 @@ _TITLES: Final = {
 }
 
 
-def is_for_people(path: str) -> bool:
-    return not path.startswith(OF_PROGRAMS) and path != "/api"
+def is_for_people(scope: Scope) -> bool:
+    """Whether an error is shown as a page: browsers say that they take HTML, programs and scripts of pages do not."""
+    accepted = Headers(scope=scope).get("accept", "")
+    return "text/html" in accepted and not scope["path"].startswith(OF_PROGRAMS)
 
 
 def page(front: Front, path: str, error: TokenbridgeError, request_id: str, status: int = 0) -> Response:
@@ -53,14 +56,14 @@ def page(front: Front, path: str, error: TokenbridgeError, request_id: str, stat
 
 def fault(front: Front, scope: Scope, error: TokenbridgeError, request_id: str) -> Response:
     """For errors that no handler saw."""
-    if not is_for_people(scope["path"]):
+    if not is_for_people(scope):
         return problems.answer(error, request_id)
     return page(front, scope["path"], error, request_id)
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """A typed error, anywhere on the server. Scripts of our pages ask for JSON."""
-    if not is_for_people(request.url.path) or "application/json" in request.headers.get("accept", ""):
+    """A typed error, anywhere on the server."""
+    if not is_for_people(request.scope):
         return await problems.on_tokenbridge_error(request, error)
     found = problems.logged(request, error)
     path = request.url.path if request.method == "GET" or isinstance(found, StepUp) else ""
@@ -69,14 +72,14 @@ async def on_error(request: Request, error: Exception) -> Response:
 
 async def on_invalid(request: Request, error: Exception) -> Response:
     """A body or an address of the wrong shape; for people that is a page that does not exist."""
-    if not is_for_people(request.url.path):
+    if not is_for_people(request.scope):
         return await problems.on_invalid_body(request, error)
     return page(request.app.state.portal, "", NotFound(), problems.request_id(request))
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: unknown addresses and methods."""
-    if not is_for_people(request.url.path):
+    if not is_for_people(request.scope):
         return await problems.on_http_error(request, error)
     found, code = problems.of_framework(error)
     return page(request.app.state.portal, request.url.path, found, problems.request_id(request), code)
