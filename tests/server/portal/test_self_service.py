@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pyotp
 
-from tests.server.conftest import PASSWORD, now
+from tests.server.conftest import PASSWORD, Bench, now, serving
 from tests.server.portal.conftest import Portal, Visitor
+from tokenbridge.server import settings
 from tokenbridge.server.operator import people, security_keys
 from tokenbridge.server.store import audit
 
@@ -204,3 +207,32 @@ def test_a_disabled_account_is_out_at_once(portal: Portal, visitor: Visitor):
 def test_a_password_alone_is_not_enough_elsewhere(portal: Portal):
     answer = portal.server.password(portal.server.begin("cli"), portal.newcomer())
     assert answer.json()["decision"] == "deny"
+
+
+def test_of_two_who_use_one_enrolment_code_one_wins(portal: Portal, visitor: Visitor):
+    name = portal.newcomer()
+    with portal.bench.office() as office:
+        code = security_keys.new_enrolment_code(office, name, 24).code
+    visitor.get("/first-day")
+    app = app_of(visitor.send("/first-day", {"username": name, "code": code, "way": "app"}).text)
+    typed = app.at(now())
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: visitor.post("/first-day/app", {"code": typed}).status_code, range(4)))
+    assert sorted(answers) == [200, 403, 403, 403]
+    assert events(portal, name).count("totp-set") == 1
+
+
+def test_an_address_without_a_name_has_no_keys(fresh: Bench):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    origin = f"https://127.0.0.1:{port}"
+    with fresh.office() as office:
+        settings.write(settings.changed(office.settings, origin=origin))
+    person = fresh.person(enrol=False)
+    with serving(fresh.data, port=port) as server:
+        visitor = Portal(bench=fresh, server=server, origin=origin).visitor()
+        with visitor.http:
+            assert "security key" not in visitor.get("/sign-in").text
+            visitor.sign_in(person)
+            assert "Security keys" not in visitor.get("/self-service").text
+            assert visitor.get("/self-service/keys").status_code == 409
