@@ -15,7 +15,8 @@
         KeyResetTooLate           a key is reset in the first ten seconds after it was plugged in
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
       RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
-                                  NoSession  NotFound  BodyTooLarge  StepUp  FormStale
+                                  NoSession  NotFound  BodyTooLarge  StepUp  FormStale  ClientUnknown
+                                  PolicyRefuses
         LastFactor                a NotAllowedNow: nothing but the password would be left
       Rejected(reason)            evidence is bad; the reason is an enum in the words of the standards
       Undecided(reason)           evidence could not be judged (revocation unreachable, stale)
@@ -447,6 +448,18 @@ class StepUp(RequestRefused):
     retry = Retry.AGAIN
     summary = "For this the session is too weak or too old."
     next_step = "Sign in with your card or key first, then try again within ten minutes."
+
+
+class ClientUnknown(RequestRefused):
+    code = "client-unknown"
+    summary = "This program is not known here, or its secret is wrong."
+    next_step = "Give it the name and secret that `tokenbridge server app-client add` printed."
+
+
+class PolicyRefuses(RequestRefused):
+    code = "policy-refuses"
+    summary = "The policy does not let this in."
+    next_step = "Ask your IT service desk."
 
 
 class NoSession(RequestRefused):

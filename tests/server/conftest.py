@@ -1,4 +1,7 @@
-"""A server to test: a data directory, people with cards made of software, and a real process over real TLS."""
+"""A server to test: a data directory, people with cards made of software, and a real process over real TLS.
+
+Everything that has a database is there twice: once on SQLite, once on PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from sqlalchemy import make_url
 
+from tests.postgresql import Cluster, cluster
 from tokenbridge.rig.pki import Profile, RigPki, Variant
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.server import passwords, settings
@@ -88,6 +93,45 @@ class Person:
 
 
 @dataclass(kw_only=True)
+class Databases:
+    """Where databases of one kind come from. Their address is a URL, or nothing: SQLite in the data directory."""
+
+    cluster: Cluster | None = None
+
+    def new(self) -> str:
+        return self.cluster.url(self.cluster.create()) if self.cluster is not None else ""
+
+    def copy(self, data: Path) -> str:
+        """Give a copied data directory a copy of its database as well; that of SQLite came along with the files."""
+        if self.cluster is None:
+            return ""
+        file, before = data / settings.FILE_NAME, settings.load(data).database
+        copied = self.cluster.url(self.cluster.create(template=self._name(before)))
+        file.write_text(file.read_text().replace(before, copied))
+        return copied
+
+    def drop(self, url: str) -> None:
+        if self.cluster is not None:
+            self.cluster.drop(self._name(url))
+
+    def stolen(self, data: Path) -> bytes:
+        """What lies on the disk: everything that is stored, and what was written on the way."""
+        if self.cluster is None:
+            return b"".join(path.read_bytes() for path in data.glob("server.db*"))
+        name = self._name(settings.load(data).database)
+        self.cluster.execute("CHECKPOINT")
+        with self.cluster.connect() as connection:
+            found = connection.execute("SELECT oid FROM pg_database WHERE datname = %s", [name]).fetchone()
+        assert found is not None
+        folders = (self.cluster.folder / "data" / "base" / str(found[0]), self.cluster.folder / "data" / "pg_wal")
+        return b"".join(path.read_bytes() for folder in folders for path in folder.iterdir() if path.is_file())
+
+    @staticmethod
+    def _name(url: str) -> str:
+        return str(make_url(url).database)
+
+
+@dataclass(kw_only=True)
 class Bench:
     """One data directory with its authority; the CRL lies in a file that the tests may change."""
 
@@ -101,6 +145,13 @@ class Bench:
 
     def office(self) -> Any:
         return office.opened(self.data)
+
+    def sql(self, *statements: str) -> list[Any]:
+        """Run statements past the server, in one transaction; returns the rows of the last one."""
+        with self.office() as opened, opened.database.connection() as connection:
+            for statement in statements:
+                result = connection.exec_driver_sql(statement)
+            return list(result) if result.returns_rows else []
 
     def card(self, uid: str = "", variant: Variant = Variant.GOOD, **profile: Any) -> SoftCard:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -175,11 +226,11 @@ def make_bench(data: Path, pki: RigPki, **options: Any) -> Bench:
 
 
 @contextmanager
-def running(data: Path) -> Iterator[Server]:
+def running(data: Path, *options: str) -> Iterator[Server]:
     """A server process on a free port. Its log goes to `server.log` of the data directory."""
     with (data / "server.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", RUN, "--data", str(data), "run", "--port", "0"],
+            [sys.executable, "-c", RUN, "--data", str(data), "run", "--port", "0", *options],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -260,6 +311,15 @@ def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tu
         server.server_close()
 
 
+@contextmanager
+def copied(pattern: Path, data: Path, databases: Databases) -> Iterator[Path]:
+    """A copy of a data directory, with a database of its own."""
+    shutil.copytree(pattern, data)
+    url = databases.copy(data)
+    yield data
+    databases.drop(url)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quick_hashes() -> Iterator[None]:
     """Hashes made by the tests are cheap, and so are their comparisons, since a hash tells what it costs. What the
@@ -275,9 +335,21 @@ def pki() -> RigPki:
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory, pki: RigPki) -> Bench:
+def postgresql() -> Iterator[Cluster]:
+    """One cluster for the whole run. Where PostgreSQL is missing this fails, and says what to install."""
+    with cluster() as started:
+        yield started
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest) -> Databases:
+    return Databases(cluster=request.getfixturevalue("postgresql") if request.param == "postgresql" else None)
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory, pki: RigPki, databases: Databases) -> Bench:
     """The data directory behind `server`: the authority vouches for hardware and PIN, its CRL is a file."""
-    made = make_bench(tmp_path_factory.mktemp("server"), pki)
+    made = make_bench(tmp_path_factory.mktemp("server"), pki, database=databases.new())
     made.trust()
     return made
 
@@ -289,12 +361,12 @@ def server(bench: Bench) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def _pattern(tmp_path_factory: pytest.TempPathFactory, pki: RigPki) -> Path:
-    return make_bench(tmp_path_factory.mktemp("pattern") / "data", pki).data
+def _pattern(tmp_path_factory: pytest.TempPathFactory, pki: RigPki, databases: Databases) -> Path:
+    return make_bench(tmp_path_factory.mktemp("pattern") / "data", pki, database=databases.new()).data
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, pki: RigPki, _pattern: Path) -> Bench:
+def fresh(tmp_path: Path, pki: RigPki, databases: Databases, _pattern: Path) -> Iterator[Bench]:
     """A data directory of the test's own, without any trust anchor yet: a copy, since making one takes a while."""
-    data = shutil.copytree(_pattern, tmp_path / "data")
-    return Bench(data=data, pki=RigPki(pki.root, pki.issuing))
+    with copied(_pattern, tmp_path / "data", databases) as data:
+        yield Bench(data=data, pki=RigPki(pki.root, pki.issuing))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import json
-import sqlite3
 import threading
 
 import httpx
 import pytest
 
-from tests.server.conftest import ORIGIN, PASSWORD, Bench, Server
+from tests.server.conftest import ORIGIN, PASSWORD, Bench, Databases, Server
+from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rig.pki import Variant
 from tokenbridge.server.operator import people
 from tokenbridge.server.store import audit
@@ -251,25 +251,22 @@ class TestRequests:
 class TestStore:
     def test_audit_rows_can_be_neither_changed_nor_removed(self, bench: Bench, server: Server):
         server.card(server.begin(), {})
-        connection = sqlite3.connect(bench.data / "server.db")
-        try:
-            for statement in ("UPDATE audit SET event = 'x'", "DELETE FROM audit"):
-                with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                    connection.execute(statement)
-        finally:
-            connection.close()
+        for statement in ("UPDATE audit SET event = 'x'", "DELETE FROM audit"):
+            with pytest.raises(TokenbridgeError) as caught:
+                bench.sql(statement)
+            assert "append-only" in caught.value.detail
         with bench.office() as opened, opened.database.read() as tx:
             verdict = audit.verify(tx, opened.ring)
         assert verdict.broken_at is None
         assert verdict.rows == len(trail(bench))
 
-    def test_a_stolen_database_holds_no_secret(self, bench: Bench, server: Server):
+    def test_a_stolen_database_holds_no_secret(self, bench: Bench, server: Server, databases: Databases):
         person, ticket = bench.person(), server.begin()
         card_session = server.card(ticket, person.card.token(ticket["nonce"])).json()["session"]["token"]
         second = server.begin()
         server.password(second, person.username)
         server.code(second, person.code())
-        stolen = b"".join(path.read_bytes() for path in bench.data.glob("server.db*"))
+        stolen = databases.stolen(bench.data)
         log = (bench.data / "server.log").read_bytes()
         for secret in (PASSWORD, person.totp.secret, card_session, ticket["transaction"], second["transaction"]):
             assert secret.encode() not in stolen

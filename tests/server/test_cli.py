@@ -6,13 +6,11 @@ import datetime as dt
 import json
 import os
 import socket
-import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from tokenbridge.rig.pki import Profile, RigPki
 from tokenbridge.server import settings
 from tokenbridge.server.operator import follow
 from tokenbridge.server.run import run
+from tokenbridge.server.store.audit import Search
 
 
 @pytest.fixture(autouse=True)
@@ -399,7 +398,7 @@ class TestAudit:
         cli("user", "disable", "bob")
         stop, seen = threading.Event(), []
         with fresh.office() as opened:
-            for entries in follow.following(opened.database, after=0, account="bob", stop=stop):
+            for entries in follow.following(opened.database, after=0, search=Search(account="bob"), stop=stop):
                 seen += [entry.event for entry in entries]
                 if len(seen) == 2:
                     stop.set()
@@ -414,13 +413,12 @@ class TestAudit:
 
 
 def tamper(bench: Bench, *statements: str) -> None:
-    """What somebody with the database file and some patience does."""
-    with closing(sqlite3.connect(bench.data / "server.db")) as db:
-        for name in ("audit_no_update", "audit_no_delete"):
-            db.execute(f"DROP TRIGGER {name}")
-        for statement in statements:
-            db.execute(statement)
-        db.commit()
+    """What somebody with the database and some patience does."""
+    with bench.office() as opened:
+        triggers = (
+            ("audit_no_update", "audit_no_delete") if opened.database.is_sqlite else ("audit_append_only ON audit",)
+        )
+    bench.sql(*(f"DROP TRIGGER {name}" for name in triggers), *statements)
 
 
 class TestGroup:

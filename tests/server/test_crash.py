@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import threading
-from contextlib import closing
 from typing import Any
 
 import httpx
@@ -57,9 +55,8 @@ def check_store(bench: Bench) -> None:
     with bench.office() as opened, opened.database.read() as tx:
         assert audit.verify(tx, opened.ring).broken_at is None
         recorded = {entry.sign_in for entry in audit.entries(tx, limit=100_000) if entry.event == "signed-in"}
-    with closing(sqlite3.connect(bench.data / "server.db")) as db:
-        sessions = [row[0] for row in db.execute("SELECT sign_in_ref FROM sessions")]
-        states = dict(db.execute("SELECT token_hash, state FROM sign_ins"))
+    sessions = [row[0] for row in bench.sql("SELECT sign_in_ref FROM sessions")]
+    states = {row[0]: row[1] for row in bench.sql("SELECT token_hash, state FROM sign_ins")}
     assert sorted(sessions) == sorted(recorded)
     assert len(sessions) == len(set(sessions))
     assert {ref for ref, state in states.items() if state == "SignedIn"} == recorded
@@ -67,8 +64,7 @@ def check_store(bench: Bench) -> None:
 
 def check_no_replay(bench: Bench, used: list[Any]) -> None:
     """What was presented before a crash is worth nothing after it, unless it never arrived: then it works once."""
-    with closing(sqlite3.connect(bench.data / "server.db")) as db:
-        unspent = db.execute("SELECT count(*) FROM sign_ins WHERE state = 'Started'").fetchone()[0]
+    unspent = bench.sql("SELECT count(*) FROM sign_ins WHERE state = 'Started'")[0][0]
     with running(bench.data) as server:
         first = [server.card(ticket, token).status_code for ticket, token in used]
         second = [server.card(ticket, token).status_code for ticket, token in used]

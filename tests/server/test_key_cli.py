@@ -118,12 +118,14 @@ class TestMetadata:
 
     def test_the_rules_show_in_the_list(self, fresh: Bench, cli: Cli, tmp_path: Path, service: Service, root: str):
         cli("metadata", "load", write(tmp_path, service.blob(entry([]))), "--root", root)
+        file = fresh.data / "server.toml"
+        before = file.read_text()
         for line, word in [
             ('key_refused = ["01020304-0506-0708-A1A2-A3A4A5A6A7A8"]', "refused"),
             ('key_allowed = ["00000000-0000-0000-0000-000000000001"]', "not allowed"),
             ('key_minimum_level = "L2"', "level too low"),
         ]:
-            (fresh.data / "server.toml").write_text(f'origin = "{ORIGIN}"\n{line}\n')
+            file.write_text(f"{before}{line}\n")
             (model,) = json.loads(cli("key", "models", "--json"))["models"]
             assert model["standing"] == word
 

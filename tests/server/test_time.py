@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime as dt
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 
 import httpx
@@ -234,12 +232,10 @@ def test_database_that_is_held_by_another_program_comes_back(
     fresh.trust()
     person, local = fresh.person(), make_local(fresh, clock)
     ticket = local.begin()
-    with closing(sqlite3.connect(fresh.data / "server.db", isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+    with fresh.office() as other, other.database.connection():
         answer = local.step(ticket, "card", token=person.card.token(ticket["nonce"]))
         assert (answer.status_code, reason(answer)) == (503, "setup")
         assert "database" not in answer.text.lower()
-        other.execute("ROLLBACK")
     # The nonce was not spent, because spending it could not be written down; nothing was judged either.
     assert local.step(ticket, "card", token=person.card.token(ticket["nonce"])).json()["decision"] == "allow"
     local.close()

@@ -17,7 +17,10 @@ COMMANDS: Final = {
     "key": ("server_keys", "Security keys that sign in to accounts."),
     "metadata": ("server_metadata", "What is known about models of keys."),
     "trust": ("server_trust", "Authorities whose cards are trusted."),
+    "app-client": ("server_apps", "Programs that check app passwords."),
+    "app-password": ("server_apps", "App passwords of people."),
     "audit": ("server_audit", "Show the audit trail, or verify it."),
+    "report": ("server_report", "Sign-ins counted: methods, levels, challenges suppressed and shown."),
     "rotate-keys": ("server_setup", "Encrypt the stored secrets with a new key."),
     "revoke-sessions": ("server_people", "End all sessions of a user."),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,9 @@ from tokenbridge.cli.server_output import as_json, emit
 from tokenbridge.errors import SetupError
 from tokenbridge.server.operator.follow import following
 from tokenbridge.server.operator.office import Office, opened
+from tokenbridge.server.store import accounts
 from tokenbridge.server.store import audit as trail
-from tokenbridge.server.store.audit import Entry
+from tokenbridge.server.store.audit import Entry, Search
 
 COLOURS: Final = {
     "signed-in": "green",
@@ -30,21 +32,29 @@ TOLD: Final = ("detail", "name", "subject", "label", "client")
 """Members of an entry's detail that are shown when there is no sentence."""
 
 
+day = click.DateTime(["%Y-%m-%d"])
+
+
 @click.command()
 @click.option("--verify", is_flag=True, help="Recompute the hash chain; fails when a row was changed or removed.")
 @click.option("--user", default="", help="Only what concerns this user.")
+@click.option("--event", default="", help="Only events of this name, such as refused.")
+@click.option("--text", default="", help="Only rows whose detail holds this text.")
+@click.option("--since", type=day, help="Only from this day on (UTC).")
+@click.option("--until", type=day, help="Only to this day (UTC), itself included.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="Newest rows.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with new rows as they are written, until Ctrl-C.")
 @as_json
 @click.pass_obj
-def audit(data: Path | None, /, *, verify: bool, user: str, limit: int, follow: bool, as_json: bool) -> None:
-    """Show the audit trail, oldest first, or verify it.
+def audit(data: Path | None, /, *, verify: bool, limit: int, follow: bool, as_json: bool, **wanted: Any) -> None:
+    """Show the audit trail, oldest first, search it, export it as JSON lines, or verify it.
 
     \b
     Examples:
       tokenbridge server audit --user alice
       tokenbridge server audit --follow --limit 10
-      tokenbridge server audit --json --limit 1000 | jq 'select(.event == "refused")'
+      tokenbridge server audit --event refused --since 2026-11-01 --until 2026-11-30
+      tokenbridge server audit --json --limit 1000000 > audit.jsonl
       tokenbridge server audit --verify
     """
     with opened(data) as office:
@@ -52,12 +62,23 @@ def audit(data: Path | None, /, *, verify: bool, user: str, limit: int, follow: 
             _verify(office, as_json=as_json)
             return
         show = partial(_show, as_json=as_json)
+        search = _search(**wanted)
         with office.database.read() as tx:
-            found, last = trail.entries(tx, account=user, limit=limit), trail.last(tx)
+            found, last = trail.entries(tx, search=search, limit=limit), trail.last(tx)
         show(found)
         if follow:
-            for new in following(office.database, after=last, account=user):
+            for new in following(office.database, after=last, search=search):
                 show(new)
+
+
+def _search(*, user: str, event: str, text: str, since: dt.datetime | None, until: dt.datetime | None) -> Search:
+    return Search(
+        account=accounts.normal(user),
+        event=event,
+        text=text,
+        since=since.replace(tzinfo=dt.UTC) if since is not None else None,
+        until=until.replace(tzinfo=dt.UTC) + dt.timedelta(days=1) if until is not None else None,
+    )
 
 
 def _show(entries: Sequence[Entry], *, as_json: bool) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
 from tokenbridge.cli.server_output import as_json, columns, emit, read_password
-from tokenbridge.server.operator import people, security_keys
+from tokenbridge.server.operator import importing, people, security_keys
 from tokenbridge.server.operator.office import opened
 from tokenbridge.server.store.accounts import NewAccount
 
@@ -55,6 +55,31 @@ def add(
         emit({"id": account.id, "username": account.username, "display_name": account.display_name})
     else:
         click.echo(f"Added {account.username} ({account.display_name}).")
+
+
+@user.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@as_json
+@click.pass_obj
+def import_(data: Path | None, /, *, file: BinaryIO, dry_run: bool, as_json: bool) -> None:
+    """Add people from a CSV file (UTF-8; `-` is standard input), or bring them up to date. All of it, or nothing.
+
+    The first line names the columns: username, and any of display_name, email, nhs_uid, upn, groups. Groups are
+    separated by semicolons. An empty cell leaves what is there as it is.
+
+    \b
+    Examples:
+      tokenbridge server user import staff.csv --dry-run
+      tokenbridge server user import staff.csv
+    """
+    with opened(data) as office:
+        done = importing.import_csv(office, file.read(importing.MAX_BYTES + 1), dry_run=dry_run)
+    if as_json:
+        emit({"added": done.added, "changed": done.changed, "same": done.same, "dry_run": dry_run})
+        return
+    verb = "Would add" if dry_run else "Added"
+    click.echo(f"{verb} {len(done.added)}, changed {len(done.changed)}, {done.same} were up to date.")
 
 
 @user.command("list")

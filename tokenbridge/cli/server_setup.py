@@ -26,7 +26,9 @@ own_data = click.option(
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="PEM certificate chain of your own.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM key that belongs to it.")
-@click.option("--database", help="SQLAlchemy URL [default: SQLite in the data directory].")
+@click.option(
+    "--database", help="URL such as postgresql+psycopg://user@host/name [default: SQLite in the data directory]."
+)
 @click.option("--plain-http", is_flag=True, default=None, help="No TLS. Allowed on loopback only.")
 @own_data
 @as_json
@@ -57,6 +59,7 @@ def init(data: Path | None, /, *, own_data: Path | None, as_json: bool, **change
 @click.command()
 @click.option("--host", help="Address to listen on, instead of the setting.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, instead of the setting.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that serve, instead of the setting.")
 @click.option("--log-level", type=click.Choice(["error", "warning", "info", "debug"]), default="info")
 @own_data
 @as_json
@@ -67,6 +70,7 @@ def run(data: Path | None, /, *, own_data: Path | None, log_level: str, as_json:
     \b
     Examples:
       tokenbridge server run
+      tokenbridge server run --workers 4
       tokenbridge server --data /srv/tokenbridge run --log-level debug
     """
     from tokenbridge.server.run import run as serve

@@ -17,9 +17,11 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
-from tokenbridge.server import api, key_api, key_rules, passwords, revocation
+from tokenbridge.server import api, app_password_api, key_api, key_rules, passwords, revocation
+from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.changes import Changes
+from tokenbridge.server.client_address import ClientAddresses
 from tokenbridge.server.enrolment_gate import EnrolmentGate
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_desk import KeyDesk
@@ -85,7 +87,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app = FastAPI(
         title="tokenbridge server", docs_url=None, redoc_url=None, openapi_url="/openapi.json", lifespan=_lifespan
     )
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, connections=settings.database_connections)
     trust, book = TrustBook(database), KeyBook(settings.key_file)
     ledger = Ledger(database, book, clock)
     app.state.recorder = recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
@@ -94,6 +96,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     )
     models, at = KeyModelBook(database, settings), _key_site(settings)
     app.state.origin = settings.site
+    app.state.client_addresses = ClientAddresses(settings.trusted_proxies)
     app.state.database = database
     app.state.sessions = SessionDesk(database, book, clock)
     app.state.parts = Parts(
@@ -110,6 +113,9 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
+    app.state.app_passwords = AppPasswordDesk(
+        AppPasswords(database=database, keys=book, policy=policy, rule=rule, clock=clock)
+    )
     app.state.keys = None
     if at is not None:
         app.state.keys = KeyDesk(
@@ -125,7 +131,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             )
         )
     app.state.portal = front = _front(settings, app, Changes(database=database, keys=book, rule=rule, clock=clock))
-    for router in (api.router, key_api.router, *PAGES):
+    for router in (api.router, key_api.router, app_password_api.router, *PAGES):
         app.include_router(router)
     app.add_exception_handler(TokenbridgeError, portal_problems.on_error)
     app.add_exception_handler(RequestValidationError, portal_problems.on_invalid)

@@ -37,7 +37,7 @@ class EnrolmentGate:
         Raises Rejected(ENROLMENT_CODE_WRONG), for unknown names as well, or `TooMany`.
         """
         now, name = self.clock(), accounts.normal(username)
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             allowed = throttle.allow(tx, throttle.ENROLMENTS, name, now)
             account = accounts.find(tx, username)
             number = account.id if account is not None else 0

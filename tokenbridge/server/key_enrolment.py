@@ -115,7 +115,7 @@ class KeyEnrolment:
 
     def cancel(self, token: str) -> None:
         """Give a registration up; one that is over is as good."""
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             enrolment.take(tx, keys.hash_token(token[:MAX_TOKEN]))
 
     def _begin(self, tx: Session, account: Account, token: str, session_id: int | None) -> Begun:
@@ -145,7 +145,7 @@ class KeyEnrolment:
         )
 
     def _take(self, token: str) -> Running:
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             running = enrolment.take(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
         if running is None:
             raise Rejected(RejectReason.CHALLENGE_UNKNOWN, "There is no such registration.")
@@ -189,7 +189,7 @@ class KeyEnrolment:
             raise refusal(RejectReason.ENROLMENT_CODE_WRONG, "void, used, or begun again elsewhere")
 
     def _refused(self, running: Running, err: Rejected | RequestRefused, request: str) -> None:
-        with self.database.write() as tx:
+        with self.database.write_shared() as tx:
             account = accounts.by_id(tx, running.account_id)
             why = err.reason if isinstance(err, Rejected) else err.code
             detail = {"detail": f"{why}: {err.detail or err.message}"[:MAX_DETAIL]}
@@ -201,8 +201,8 @@ class KeyEnrolment:
 
 
 def clean_name(name: str) -> str:
-    """A key's name as people see it. Raises `BadRequest`."""
+    """What a person calls a key or a password of theirs. Raises `BadRequest`."""
     found = " ".join(name.split())[:MAX_NAME] if name.isprintable() else ""
     if not found:
-        raise BadRequest("That can't be a key's name.", next_step=f"Use 1 to {MAX_NAME} printable characters.")
+        raise BadRequest("That can't be a name.", next_step=f"Use 1 to {MAX_NAME} printable characters.")
     return found

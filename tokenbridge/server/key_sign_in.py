@@ -186,7 +186,7 @@ class KeySignIn:
         event = audit.Event(
             event="key-copied", account=username, sign_in=moment.pending.ref, request=moment.request, detail=detail
         )
-        moment.entries.append(audit.append(moment.tx, moment.now, event, self.keys.ring()))
+        moment.record(event)
 
     def _refuse(self, token: str, request: str, err: Rejected, key: Owned | None) -> NoReturn:
         """Record bad evidence; what the machine says to it is raised."""

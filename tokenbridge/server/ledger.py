@@ -74,7 +74,11 @@ class Moment:
     person: Person | None = None
     refuse: login.Refuse | None = None
     opened: Opened | None = None
-    entries: list[audit.Entry] = field(default_factory=list)
+    events: list[audit.Event] = field(default_factory=list)
+
+    def record(self, event: audit.Event) -> None:
+        """Have `event` audited. It is written last of all, since the trail's end is what all writers queue for."""
+        self.events.append(event)
 
 
 Next = login.Event | Callable[[Moment], login.Event]
@@ -82,7 +86,11 @@ Next = login.Event | Callable[[Moment], login.Event]
 
 
 class Ledger:
-    """Moves sign-in transactions on, safely with many threads and processes at once."""
+    """Moves sign-in transactions on, safely with many threads and processes at once.
+
+    Different sign-ins go on beside each other: an event that is found out inside `advance` keeps the rules of
+    `Database.write_shared`.
+    """
 
     def __init__(self, database: Database, book: KeyBook, clock: Clock) -> None:
         self._database = database
@@ -98,7 +106,7 @@ class Ledger:
         """
         token, now = keys.new_token(), self._clock()
         challenge = new_challenge(random=random, origin=origin, now=now, ttl=ttl)
-        with self._database.write() as tx:
+        with self._database.write_shared() as tx:
             sign_ins.purge(tx, now)
             sessions.purge(tx, now)
             sign_ins.add(tx, keys.hash_token(token), client, challenge, login.Started(expected=expected))
@@ -111,8 +119,8 @@ class Ledger:
         `NotAllowedNow` or `TooMany`. Raises `Rejected(CHALLENGE_UNKNOWN)` for an unknown token, and `NotAllowedNow`
         when another request was faster.
         """
-        with self._database.write() as tx:
-            pending = _find(tx, token)
+        with self._database.write_shared() as tx:
+            pending = _hold(tx, token)
             work = Moment(tx=tx, now=self._clock(), request=request, pending=pending, state=pending.state)
             if not login.is_final(work.state) and not _in_time(pending.challenge, work.now):
                 events = (login.TimeIsUp(),)
@@ -122,7 +130,8 @@ class Ledger:
                     break
             if work.state != pending.state:
                 sign_ins.change(tx, pending, work.state)
-        for entry in work.entries:
+            entries = [audit.append(tx, work.now, event, self._keys.ring()) for event in work.events]
+        for entry in entries:
             log.audit().info(json.dumps(entry.as_dict()))
         if work.refuse is not None:
             raise _error(work.refuse)
@@ -140,7 +149,7 @@ class Ledger:
         with self._database.read() as tx:
             if throttle.spent(tx, throttle.REPORTS, about, now):
                 return
-        with self._database.write() as tx:
+        with self._database.write_shared() as tx:
             if not throttle.allow(tx, throttle.REPORTS, about, now):
                 return
             entry = audit.append(tx, now, event, self._keys.ring())
@@ -152,7 +161,7 @@ class Ledger:
         for effect in result.effects:
             match effect:
                 case login.Record():
-                    work.entries.append(audit.append(work.tx, work.now, _event(work, effect), self._keys.ring()))
+                    work.record(_event(work, effect))
                 case login.OpenSession():
                     work.opened = self._open_session(work, effect)
                 case login.Answer():
@@ -183,8 +192,8 @@ def _in_time(challenge: Challenge, now: dt.datetime) -> bool:
     return challenge.issued_at - CLOCK_SKEW <= now < challenge.expires_at
 
 
-def _find(tx: Session, token: str) -> Pending:
-    pending = sign_ins.find(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
+def _hold(tx: Session, token: str) -> Pending:
+    pending = sign_ins.hold(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
     if pending is None:
         raise Rejected(
             RejectReason.CHALLENGE_UNKNOWN, "There is no such sign-in.", detail="no transaction with this token"

@@ -15,11 +15,13 @@ from tokenbridge.errors import (
     BadRequest,
     BodyTooLarge,
     Cancelled,
+    ClientUnknown,
     FormStale,
     NoSession,
     NotAllowedNow,
     NotFound,
     OriginRefused,
+    PolicyRefuses,
     Rejected,
     RejectReason,
     RequestRefused,
@@ -43,6 +45,8 @@ STATUS: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
     Cancelled: HTTPStatus.CONFLICT,
     SetupError: HTTPStatus.SERVICE_UNAVAILABLE,
     NoSession: HTTPStatus.UNAUTHORIZED,
+    ClientUnknown: HTTPStatus.UNAUTHORIZED,
+    PolicyRefuses: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     StepUp: HTTPStatus.FORBIDDEN,
     FormStale: HTTPStatus.FORBIDDEN,
@@ -64,7 +68,8 @@ def status(error: TokenbridgeError) -> HTTPStatus:
 def answer(error: TokenbridgeError, request_id: str) -> JSONResponse:
     """The error body of the API."""
     code = status(error)
-    headers = {"WWW-Authenticate": "Bearer"} if code is HTTPStatus.UNAUTHORIZED else {}
+    scheme = "Basic" if isinstance(error, ClientUnknown) else "Bearer"
+    headers = {"WWW-Authenticate": scheme} if code is HTTPStatus.UNAUTHORIZED else {}
     if code is HTTPStatus.TOO_MANY_REQUESTS:
         headers["Retry-After"] = "60"
     return JSONResponse({"error": {**error.as_dict(), "request_id": request_id}}, code, headers)

@@ -37,13 +37,13 @@ class SessionDesk:
         if live is None:
             raise NoSession
         if sessions.due(live, now):
-            with self._database.write() as tx:
+            with self._database.write_shared() as tx:
                 sessions.touch(tx, live, now)
         return live
 
     def _end(self, token: str, request: str) -> None:
         now = self._clock()
-        with self._database.write() as tx:
+        with self._database.write_shared() as tx:
             live = sessions.find(tx, keys.hash_token(token), now)
             if live is None or not sessions.end(tx, live, now):
                 raise NoSession

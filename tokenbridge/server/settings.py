@@ -16,6 +16,8 @@ from tokenbridge.errors import SetupError
 PREFIX = "TOKENBRIDGE_SERVER"
 FILE_NAME = "server.toml"
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+MOST_WORKERS: Final = 64
+MOST_CONNECTIONS: Final = 100
 
 
 def default_data(environ: Mapping[str, str] | None = None) -> Path:
@@ -29,8 +31,9 @@ class Settings:
 
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
     people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
-    `data`); it also says how long sessions live. `countries` and `risk_*` are for
-    noticing what is unusual. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
+    `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. Each of the
+    `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For is
+    believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     """
 
     data: Path = field(default_factory=default_data)
@@ -39,6 +42,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8443
     database: str = ""
+    database_connections: int = 10
+    workers: int = 1
+    trusted_proxies: tuple[str, ...] = ()
     plain_http: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -125,6 +131,21 @@ def check(settings: Settings) -> None:
         raise SetupError("Lifetimes are at least one second.")
     if min(settings.risk_travel_minutes, settings.risk_failures) < 1:
         raise SetupError("risk_travel_minutes and risk_failures are at least 1.")
+    _check_scale(settings)
+
+
+def _check_scale(settings: Settings) -> None:
+    for name, most in (("workers", MOST_WORKERS), ("database_connections", MOST_CONNECTIONS)):
+        if not 1 <= getattr(settings, name) <= most:
+            raise SetupError(f"{name} is a number from 1 to {most}.")
+    for proxy in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as err:
+            raise SetupError(
+                f"trusted_proxies: {proxy!r} is neither an address nor a network.",
+                next_step="Write such as 10.0.0.7, 10.0.0.0/24 or 2001:db8::/64, without bits behind the prefix.",
+            ) from err
 
 
 def _is_origin(parts: SplitResult, settings: Settings) -> bool:

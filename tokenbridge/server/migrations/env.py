@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
-from tokenbridge.server.store.key_schema import SecurityKey
+from tokenbridge.server.store import app_schema, key_schema
+from tokenbridge.server.store.schema import Base
+
+TABLES = (app_schema, key_schema)
+"""Imported so that `Base` knows their tables."""
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=SecurityKey.metadata, transactional_ddl=True)
+context.configure(connection=connection, target_metadata=Base.metadata, transactional_ddl=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tokenbridge.server.store import audit
-from tokenbridge.server.store.audit import Entry
+from tokenbridge.server.store.audit import Entry, Search
 from tokenbridge.server.store.database import Database
 
 # SQLite tells no other process of a change, so somebody who watches has to look again.
@@ -16,14 +16,14 @@ AT_ONCE: Final = 1000
 
 
 def following(
-    database: Database, *, after: int, account: str = "", stop: threading.Event | None = None
+    database: Database, *, after: int, search: Search, stop: threading.Event | None = None
 ) -> Iterator[list[Entry]]:
-    """New rows after number `after`, of one user or of all, until `stop` is set. Raises `SetupError`."""
+    """New rows after number `after` that `search` is about, until `stop` is set. Raises `SetupError`."""
     stop = stop or threading.Event()
     while not stop.wait(LOOK_EVERY_SECONDS):
         with database.read() as tx:
             upto = min(audit.last(tx), after + AT_ONCE)
-            found = audit.between(tx, after, upto, account=account) if upto > after else []
+            found = audit.between(tx, after, upto, search=search) if upto > after else []
         after = upto
         if found:
             yield found

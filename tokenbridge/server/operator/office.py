@@ -65,13 +65,16 @@ def initialise(data: Path | None, **changes: Any) -> tuple[Settings, TlsFiles | 
         settings.write(wanted)
     except OSError as err:
         raise SetupError(f"The data directory {folder} can't be written: {err.strerror}.") from err
-    ring = keys.create(wanted.key_file)
-    database = Database(base.database_url)
-    upgrade(database)
-    _seal(Office(settings=wanted, database=database, ring=ring))
-    database.close()
+    ring, found = keys.create(wanted.key_file), settings.load(data)
+    # What the environment says goes before the file, and the new setting before the one that was there.
+    database = Database(found.database_url)
+    try:
+        upgrade(database)
+        _seal(Office(settings=found, database=database, ring=ring))
+    finally:
+        database.close()
     _close_to_others(folder)
-    return settings.load(data), files
+    return found, files
 
 
 def _seal(office: Office) -> None:
@@ -82,8 +85,8 @@ def _seal(office: Office) -> None:
 
 
 def _close_to_others(folder: Path) -> None:
-    # SQLite makes its companions with the rights of the database file.
-    for path in folder.glob("server.db*"):
+    # SQLite makes its companions with the rights of the database file. The settings may hold a database's password.
+    for path in (*folder.glob("server.db*"), folder / settings.FILE_NAME):
         path.chmod(0o600)
 
 

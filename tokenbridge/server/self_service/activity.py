@@ -77,7 +77,7 @@ class Activity:
 
     def one(self, session_token: str, number: int) -> Happening:
         with self.changes.looking(session_token) as (tx, live):
-            found = audit.between(tx, number - 1, number, account=live.account.username)
+            found = audit.between(tx, number - 1, number, search=audit.Search(account=live.account.username))
             if not found:
                 raise NotFound("There is no such event on your account.", next_step="See your recent activity.")
             return _told(found[0], live.sign_in_ref)

@@ -65,6 +65,6 @@ class OwnSessions:
 
     def note_device(self, session_token: str, device: str) -> None:
         """Remember what the browser said of itself when the session began."""
-        with self.changes.database.write() as tx:
+        with self.changes.database.write_shared() as tx:
             live = self.changes.live(tx, session_token)
             sessions.name(tx, live, device)

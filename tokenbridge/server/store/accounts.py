@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import delete, exists, select, update
@@ -62,6 +63,24 @@ def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
     tx.add(account)
     tx.flush()
     return account
+
+
+def change(account: Account, facts: Mapping[str, str]) -> None:
+    """Set `display_name`, `email`, `nhs_uid` or `upn`. Raises `BadRequest` for an unfit identifier."""
+    if not NHS_UID.fullmatch(facts.get("nhs_uid", "0" * 12)):
+        raise BadRequest("An NHS user id has exactly 12 digits.")
+    for name, value in facts.items():
+        setattr(account, name, stored(name, value))
+
+
+def stored(name: str, value: str) -> str | None:
+    """How a fact about an account is stored."""
+    return _lower(value) if name in ("email", "upn") else value
+
+
+def owner_of(tx: Session, name: str, value: str) -> Account | None:
+    """Whose `email`, `nhs_uid` or `upn` this is."""
+    return tx.scalar(select(Account).where(getattr(Account, name) == stored(name, value)))
 
 
 def _lower(value: str | None) -> str | None:

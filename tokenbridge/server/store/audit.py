@@ -10,10 +10,11 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge import log
@@ -79,7 +80,7 @@ def append(tx: Session, at: dt.datetime, event: Event, ring: KeyRing) -> Entry:
         raise SetupError("The audit trail has no head row: the database is damaged.")
     values: dict[str, Any] = {
         "seq": head.seq,
-        "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+        "at": _at(at),
         "event": str(event.event),
         "account": event.account,
         "sign_in": event.sign_in,
@@ -109,24 +110,63 @@ def seal_first(tx: Session, ring: KeyRing) -> bool:
 _HEAD: Final = select(AuditHead.seq, AuditHead.hash, AuditHead.seal)
 
 
+def _at(when: dt.datetime) -> str:
+    """A time as the trail has it: text that sorts as times do."""
+    return when.astimezone(dt.UTC).isoformat(timespec="microseconds")
+
+
 def _end(seq: int, last: str) -> bytes:
     return f"audit:{seq}:{last}".encode()
 
 
-def entries(tx: Session, *, account: str = "", after: int = 0, limit: int = 1000) -> list[Entry]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What is looked for; empty: everything. `since` and `until` bound the time, `until` itself excluded; `text` stands
+    anywhere in the detail, upper and lower case alike."""
+
+    account: str = ""
+    event: str = ""
+    text: str = ""
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+    def narrow(self, query: Select[Any]) -> Select[Any]:
+        if self.account:
+            query = query.where(AuditRow.account == self.account)
+        if self.event:
+            query = query.where(AuditRow.event == self.event)
+        if self.text:
+            query = query.where(AuditRow.detail.icontains(self.text, autoescape=True))
+        if self.since is not None:
+            query = query.where(AuditRow.at >= _at(self.since))
+        if self.until is not None:
+            query = query.where(AuditRow.at < _at(self.until))
+        return query
+
+
+def entries(
+    tx: Session, *, account: str = "", after: int = 0, limit: int = 1000, search: Search | None = None
+) -> list[Entry]:
     """The newest `limit` rows after number `after`, oldest first."""
     query = select(AuditRow).where(AuditRow.seq > after).order_by(AuditRow.seq.desc()).limit(limit)
-    if account:
-        query = query.where(AuditRow.account == account)
+    query = (search or Search(account=account)).narrow(query)
     return [_entry(_values(row)) for row in reversed(tx.scalars(query).all())]
 
 
-def between(tx: Session, after: int, upto: int, *, account: str = "") -> list[Entry]:
+def between(tx: Session, after: int, upto: int, *, search: Search) -> list[Entry]:
     """The rows after number `after` up to number `upto`, oldest first."""
     query = select(AuditRow).where(AuditRow.seq > after, AuditRow.seq <= upto).order_by(AuditRow.seq)
-    if account:
-        query = query.where(AuditRow.account == account)
-    return [_entry(_values(row)) for row in tx.scalars(query)]
+    return [_entry(_values(row)) for row in tx.scalars(search.narrow(query))]
+
+
+def of_span(tx: Session, first: dt.date, last: dt.date) -> Iterator[Entry]:
+    """Every row of the days from `first` to `last` (UTC), oldest first, without having them all in memory."""
+    since = dt.datetime.combine(first, dt.time.min, dt.UTC)
+    until = dt.datetime.combine(last, dt.time.min, dt.UTC) + dt.timedelta(days=1)
+    query = Search(since=since, until=until).narrow(select(AuditRow).order_by(AuditRow.seq))
+    with closing(tx.scalars(query.execution_options(yield_per=500))) as rows:
+        for row in rows:
+            yield _entry(_values(row))
 
 
 def of_sign_in(tx: Session, sign_in: str) -> list[Entry]:
@@ -157,23 +197,22 @@ def verify(tx: Session, ring: KeyRing) -> Verdict:
 
 def _chain(tx: Session) -> Verdict:
     previous, count = START, 0
-    for row in _all(tx):
-        count += 1
-        if row.seq != count:
-            return Verdict(rows=count, broken_at=count, what=f"row {count} is missing")
-        if row.previous != previous or row.hash != _hash(_values(row)):
-            return Verdict(rows=count, broken_at=row.seq, what=f"row {row.seq} was changed")
-        previous = row.hash
+    # A cursor of PostgreSQL's would stay open behind an answer that comes before the last row.
+    with closing(tx.scalars(_EVERY)) as rows:
+        for row in rows:
+            count += 1
+            if row.seq != count:
+                return Verdict(rows=count, broken_at=count, what=f"row {count} is missing")
+            if row.previous != previous or row.hash != _hash(_values(row)):
+                return Verdict(rows=count, broken_at=row.seq, what=f"row {row.seq} was changed")
+            previous = row.hash
     head = tx.execute(select(AuditHead.seq, AuditHead.hash)).one_or_none()
     if head is None or (head.seq, head.hash) != (count, previous):
         return Verdict(rows=count, broken_at=count + 1, what="rows are missing at the end")
     return Verdict(rows=count)
 
 
-def _all(tx: Session) -> Iterator[AuditRow]:
-    yield from tx.scalars(select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=500))
-
-
+_EVERY: Final = select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=500)
 _COLUMNS: Final = tuple(column.key for column in AuditRow.__table__.columns)
 _HASHED: Final = ("previous", "seq", "at", "event", "account", "sign_in", "request", "detail")
 

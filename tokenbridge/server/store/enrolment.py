@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.server.store.key_schema import EnrolmentCode, KeyRegistration
@@ -29,9 +29,10 @@ class Running:
 def begin(tx: Session, new: Running, now: dt.datetime) -> None:
     """Store a registration, and forget those that are over."""
     connection = tx.connection()
-    connection.execute(delete(KeyRegistration).where(KeyRegistration.expires_at < now))
     newest = select(func.max(KeyRegistration.id)).scalar_subquery()
-    connection.execute(delete(KeyRegistration).where(KeyRegistration.id <= newest - MOST_RUNNING))
+    over = or_(KeyRegistration.expires_at < now, KeyRegistration.id <= newest - MOST_RUNNING)
+    which = select(KeyRegistration.id).where(over).with_for_update(skip_locked=True)
+    connection.execute(delete(KeyRegistration).where(KeyRegistration.id.in_(which)))
     connection.execute(insert(KeyRegistration), {name: getattr(new, name) for name in new.__slots__})
 
 

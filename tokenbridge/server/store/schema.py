@@ -24,7 +24,8 @@ from sqlalchemy.types import TypeDecorator
 
 
 class Utc(TypeDecorator[dt.datetime]):
-    """An aware datetime in UTC. SQLite keeps no zone, so it is put back when a row is read."""
+    """An aware datetime in UTC. SQLite keeps no zone, so it is put back when a row is read; PostgreSQL tells times in
+    the zone of its own settings."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -33,9 +34,9 @@ class Utc(TypeDecorator[dt.datetime]):
         return None if value is None else value.astimezone(dt.UTC)
 
     def process_result_value(self, value: dt.datetime | None, _dialect: Dialect) -> dt.datetime | None:
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=dt.UTC)
+        if value is None:
+            return None
+        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
 
 class Base(DeclarativeBase):
@@ -186,7 +187,7 @@ class SessionRow(Base):
     assurance: Mapped[dict[str, Any]] = mapped_column(JSON)
     started_at: Mapped[dt.datetime] = mapped_column(Utc)
     idle_expires_at: Mapped[dt.datetime] = mapped_column(Utc)
-    idle_seconds: Mapped[int] = mapped_column(Integer, default=900)
+    idle_seconds: Mapped[int] = mapped_column(Integer, server_default="900")
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
     device: Mapped[str] = mapped_column(String(64), default="", server_default="")
@@ -224,7 +225,7 @@ class AuditRow(Base):
     __tablename__ = "audit"
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[str] = mapped_column(String(32))
+    at: Mapped[str] = mapped_column(String(32), index=True)
     event: Mapped[str] = mapped_column(String(64))
     account: Mapped[str] = mapped_column(String(128), index=True)
     sign_in: Mapped[str] = mapped_column(String(64), index=True)

@@ -20,7 +20,8 @@ KEEP: Final = dt.timedelta(days=1)
 """How long a session is kept after its last possible moment: longer than the sign-in that opened it."""
 
 _ADD: Final = insert(SessionRow)
-_PURGE: Final = delete(SessionRow).where(SessionRow.expires_at < bindparam("oldest"))
+_OLD: Final = select(SessionRow.id).where(SessionRow.expires_at < bindparam("oldest"))
+_PURGE: Final = delete(SessionRow).where(SessionRow.id.in_(_OLD.with_for_update(skip_locked=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

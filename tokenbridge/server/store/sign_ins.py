@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import NotAllowedNow, UndecidedReason
@@ -22,12 +22,17 @@ KEEP: Final = dt.timedelta(hours=1)
 # Built once: building a statement costs more than running it.
 _ADD: Final = insert(SignIn)
 _FIND: Final = select(SignIn.__table__).where(SignIn.token_hash == bindparam("ref"))
+_HOLD: Final = _FIND.with_for_update()
 _MOVE: Final = update(SignIn).where(SignIn.id == bindparam("which"), SignIn.version == bindparam("seen"))
 KEEP_AT_MOST: Final = 50_000
 """A flood of beginnings pushes out the oldest and never fills the disk; above some 160 a second, living ones too."""
 
-_PURGE: Final = delete(SignIn).where(SignIn.expires_at < bindparam("oldest"))
-_PUSH_OUT: Final = delete(SignIn).where(SignIn.id <= select(func.max(SignIn.id)).scalar_subquery() - bindparam("most"))
+# What another transaction works on is left to a later purge, so that none waits for the other.
+_ENDED: Final = select(SignIn.id).where(SignIn.expires_at < bindparam("oldest")).with_for_update(skip_locked=True)
+_PURGE: Final = delete(SignIn).where(SignIn.id.in_(_ENDED))
+_LAST_KEPT: Final = select(func.max(SignIn.id)).scalar_subquery() - bindparam("most")
+_TOO_MANY: Final = select(SignIn.id).where(SignIn.id <= _LAST_KEPT).with_for_update(skip_locked=True)
+_PUSH_OUT: Final = delete(SignIn).where(SignIn.id.in_(_TOO_MANY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,16 @@ def add(tx: Session, ref: str, client: str, challenge: Challenge, started: login
 
 
 def find(tx: Session, ref: str) -> Pending | None:
-    row = tx.connection().execute(_FIND, {"ref": ref}).one_or_none()
+    return _read(tx, _FIND, ref)
+
+
+def hold(tx: Session, ref: str) -> Pending | None:
+    """As `find`, and nobody else changes the transaction until this one of the database ends."""
+    return _read(tx, _HOLD, ref)
+
+
+def _read(tx: Session, query: Select[Any], ref: str) -> Pending | None:
+    row = tx.connection().execute(query, {"ref": ref}).one_or_none()
     if row is None:
         return None
     challenge = Challenge(nonce=row.nonce, origin=row.origin, issued_at=row.issued_at, expires_at=row.expires_at)

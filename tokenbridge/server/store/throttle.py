@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import bindparam, case, delete, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tokenbridge.server.store.schema import Throttle
@@ -34,23 +35,34 @@ _LONGEST: Final = max(limit.minutes for limit in (PASSWORDS, CODES, CODES_IN_A_R
 
 # Built once: building a statement costs more than running it. A row's `minute` is the last one in which it counts;
 # one that is too far away was written while the clock was wrong, and would keep somebody out until then.
-_FORGET_OLD: Final = delete(Throttle).where(or_(Throttle.minute < bindparam("now"), Throttle.minute > bindparam("far")))
-_AGAIN: Final = update(Throttle).where(Throttle.key == bindparam("which")).values(count=Throttle.count + 1)
-_COUNT: Final = select(Throttle.count).where(Throttle.key == bindparam("which"))
+_OVER: Final = or_(Throttle.minute < bindparam("now"), Throttle.minute > bindparam("far"))
+_OLD: Final = select(Throttle.key).where(_OVER).limit(1000).with_for_update(skip_locked=True)
+_FORGET_OLD: Final = delete(Throttle).where(Throttle.key.in_(_OLD))
 _SEEN: Final = select(Throttle.count, Throttle.minute).where(Throttle.key == bindparam("which"))
-_FIRST: Final = insert(Throttle)
 _FORGET: Final = delete(Throttle).where(Throttle.key == bindparam("which"))
 
 
+def _counting(insert: Any) -> Any:
+    """One statement that counts, or begins to: of two attempts at once both count, in every process."""
+    first = insert(Throttle).values(key=bindparam("which"), minute=bindparam("last"), count=1)
+    again = {
+        "minute": case((_OVER, first.excluded.minute), else_=Throttle.minute),
+        "count": case((_OVER, 1), else_=Throttle.count + 1),
+    }
+    return first.on_conflict_do_update(index_elements=[Throttle.key], set_=again).returning(Throttle.count)
+
+
+_COUNT: Final = {"sqlite": _counting(sqlite.insert), "postgresql": _counting(postgresql.insert)}
+
+
 def allow(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
-    """Count one attempt; False when there were enough of them."""
-    connection, which, minute = tx.connection(), _key(limit, name), int(now.timestamp()) // 60
-    connection.execute(_FORGET_OLD, {"now": minute, "far": minute + _LONGEST})
-    if connection.execute(_AGAIN, {"which": which}).rowcount == 0:
-        last = minute - minute % limit.minutes + limit.minutes - 1
-        connection.execute(_FIRST, {"key": which, "minute": last, "count": 1})
-        return True
-    return connection.execute(_COUNT, {"which": which}).scalar_one() <= limit.most
+    """Count one attempt; False when there were enough of them. Others who count the same name wait for the commit."""
+    connection, minute = tx.connection(), int(now.timestamp()) // 60
+    span = {"now": minute, "far": minute + _LONGEST}
+    connection.execute(_FORGET_OLD, span)
+    last = minute - minute % limit.minutes + limit.minutes - 1
+    count = connection.execute(_COUNT[connection.dialect.name], {"which": _key(limit, name), "last": last, **span})
+    return bool(count.scalar_one() <= limit.most)
 
 
 def spent(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:

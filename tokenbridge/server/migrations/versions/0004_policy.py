@@ -22,6 +22,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_account_groups_name"), "account_groups", ["name"])
     _places()
+    op.create_index(op.f("ix_audit_at"), "audit", ["at"])
     op.add_column("sessions", sa.Column("idle_seconds", sa.Integer(), nullable=False, server_default="900"))
 
 
@@ -40,6 +41,7 @@ def _places() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_audit_at"), "audit")
     op.drop_table("account_places")
     op.drop_column("sessions", "idle_seconds")
     op.drop_table("account_groups")

@@ -1,0 +1,242 @@
+"""App passwords: for programs that can do no second factor. Each is for one person and one such program.
+
+They are random (120 bits), so a plain hash is stored (SP 800-63B-4 section 3.1.2.2) and checked at once: a mail server
+asks many times a minute. What is proved is AAL1, and policy decides about it as about any sign-in: a client that takes
+app passwords needs a rule that lets AAL1 in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hmac
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from sqlalchemy.orm import Session
+
+from tokenbridge import log
+from tokenbridge.errors import (
+    BadRequest,
+    ClientUnknown,
+    NoSession,
+    NotFound,
+    PolicyRefuses,
+    Rejected,
+    RejectReason,
+    TooMany,
+)
+from tokenbridge.rp.policy import Outcome
+from tokenbridge.rp.proof import Factor, Method, Proof
+from tokenbridge.server import codes, keys, login
+from tokenbridge.server.judge import Shown, judge
+from tokenbridge.server.key_enrolment import clean_name
+from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.ledger import Clock
+from tokenbridge.server.people import Person, person
+from tokenbridge.server.policy_book import PolicyBook
+from tokenbridge.server.step_up import StepUpRule
+from tokenbridge.server.store import accounts, app_passwords, audit, sessions, throttle
+from tokenbridge.server.store.app_passwords import USED_EVERY, Good, NewAppPassword
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.schema import Account
+from tokenbridge.server.store.sessions import Live
+
+FAILURES: Final = throttle.Limit(kind="app-password", most=30)
+"""Wrong app passwords of one name at one client in a minute. A program that was not told the new one tries often."""
+
+NO_SECRET: Final = keys.hash_token("nobody has this secret")
+
+_KNOWLEDGE: Final = frozenset({Factor.KNOWLEDGE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A new app password. `password` is shown once and stored nowhere."""
+
+    id: int
+    name: str
+    client: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """What a client asks about."""
+
+    username: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppPasswords:
+    """Makes, lists, revokes and checks app passwords. It blocks."""
+
+    database: Database
+    keys: KeyBook
+    policy: PolicyBook
+    rule: StepUpRule
+    clock: Clock
+
+    def make(self, session_token: str, client: str, name: str, request: str) -> Made:
+        """Raises `NoSession`, `StepUp`, `BadRequest`."""
+        bar, now, password, wanted = self.rule.current(), self.clock(), codes.new_code(), clean_name(name)
+        with self.database.write() as tx:
+            live = _live(tx, session_token, now)
+            refusal = bar.refusal(tx, live, now)
+            if refusal is not None:
+                raise refusal
+            found = app_passwords.client(tx, client)
+            if found is None:
+                raise BadRequest(
+                    f"No program {client!r} takes app passwords here.", next_step="Choose one of the list."
+                )
+            new = NewAppPassword(
+                account_id=live.account.id,
+                client_id=found.id,
+                name=wanted,
+                password_hash=_hashed(password, live.account.id),
+            )
+            row = app_passwords.add(tx, new, now)
+            entry = self._told(tx, "app-password-made", live.account, request, name=wanted, client=client)
+        _log(entry)
+        return Made(id=row.id, name=wanted, client=client, password=password)
+
+    def listed(self, session_token: str) -> dict[str, Any]:
+        """The person's app passwords, and the clients for which one can be made. Raises `NoSession`."""
+        with self.database.read() as tx:
+            live = _live(tx, session_token, self.clock())
+            mine = app_passwords.of(tx, live.account.id)
+            clients = [row.name for row, _ in app_passwords.clients(tx)]
+        return {"app_passwords": [describe(row, client) for row, client in mine], "clients": clients}
+
+    def revoke(self, session_token: str, password_id: int, request: str) -> None:
+        """Raises `NoSession`, `NotFound`. To make oneself safer no step-up is needed."""
+        now = self.clock()
+        with self.database.write() as tx:
+            live = _live(tx, session_token, now)
+            name = app_passwords.revoke(tx, live.account.id, password_id, now)
+            if name is None:
+                raise NotFound("There is no such app password.")
+            entry = self._told(tx, "app-password-revoked", live.account, request, name=name)
+        _log(entry)
+
+    def check(self, client: str, secret: str, given: Presented, request: str) -> Person:
+        """Whose password it is. Raises `ClientUnknown`, `TooMany`, `Rejected`, `PolicyRefuses`.
+
+        Names that exist and names that do not take the same steps and get the same answer.
+        """
+        now, edition = self.clock(), self.policy.current()
+        about = f"{client}:{accounts.normal(given.username)}"
+        with self.database.read() as tx:
+            client_id = _authenticated(tx, client, secret)
+            if throttle.spent(tx, FAILURES, about, now):
+                raise TooMany
+            account = accounts.find(tx, given.username)
+            number = account.id if account is not None else login.NOBODY
+            hashed = _hashed(given.password, number)
+            good = app_passwords.find(tx, account_id=number, client_id=client_id, password_hash=hashed)
+            who = person(tx, number)
+        if good is None or who is None or who.disabled:
+            self._failed(about, client, who, request)
+        proof = Proof(method=Method.APP_PASSWORD, factors=_KNOWLEDGE, credential=f"app-password:{good.id}", at=now)
+        decision = judge(edition, Shown(by=Method.APP_PASSWORD, proofs=(proof,)), who, client, now).decision
+        if decision.outcome is not Outcome.ALLOW:
+            raise PolicyRefuses(decision.sentence)
+        self._used(good, who, client, request)
+        return who
+
+    def _failed(self, about: str, client: str, who: Person | None, request: str) -> NoReturn:
+        now = self.clock()
+        with self.database.write() as tx:
+            entries: Iterable[audit.Entry] = ()
+            if not throttle.allow(tx, FAILURES, about, now):
+                raise TooMany
+            if who is not None and throttle.allow(tx, throttle.REPORTS, f"app-password:{about}", now):
+                event = audit.Event(
+                    event="refused",
+                    account=who.username,
+                    request=request,
+                    detail={"client": client, "detail": "app-password: disabled" if who.disabled else "app-password"},
+                )
+                entries = (audit.append(tx, now, event, self.keys.ring()),)
+        _log(*entries)
+        raise Rejected(RejectReason.CREDENTIALS_WRONG, "The user name or the app password is wrong.")
+
+    def _used(self, good: Good, who: Person, client: str, request: str) -> None:
+        """Note the use, and tell the audit trail of the first one in a day."""
+        now = self.clock()
+        if good.last_used is not None and now - good.last_used < USED_EVERY:
+            return
+        entries: Iterable[audit.Entry] = ()
+        with self.database.write() as tx:
+            app_passwords.used(tx, good.id, now)
+            if good.last_used is None or good.last_used.date() != now.date():
+                detail = {"client": client, "name": good.name}
+                event = audit.Event(event="app-password-used", account=who.username, request=request, detail=detail)
+                entries = (audit.append(tx, now, event, self.keys.ring()),)
+        _log(*entries)
+
+    def _told(self, tx: Session, what: str, account: Account, request: str, **detail: str) -> audit.Entry:
+        event = audit.Event(event=what, account=account.username, request=request, detail=detail)
+        return audit.append(tx, self.clock(), event, self.keys.ring())
+
+
+class AppPasswordDesk:
+    """The same off the event loop, for the API."""
+
+    def __init__(self, work: AppPasswords) -> None:
+        self._work = work
+
+    async def make(self, session_token: str, client: str, name: str, request: str) -> Made:
+        return await asyncio.to_thread(self._work.make, session_token, client, name, request)
+
+    async def listed(self, session_token: str) -> dict[str, Any]:
+        return await asyncio.to_thread(self._work.listed, session_token)
+
+    async def revoke(self, session_token: str, password_id: int, request: str) -> None:
+        await asyncio.to_thread(self._work.revoke, session_token, password_id, request)
+
+    async def check(self, client: str, secret: str, given: Presented, request: str) -> Person:
+        return await asyncio.to_thread(self._work.check, client, secret, given, request)
+
+
+def describe(row: Any, client: str) -> dict[str, Any]:
+    """An app password as people are told of it: JSON types."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "client": client,
+        "created_at": _stamp(row.created_at),
+        "last_used": _stamp(row.last_used),
+    }
+
+
+def _stamp(when: dt.datetime | None) -> str | None:
+    return None if when is None else when.isoformat()
+
+
+def _hashed(password: str, account: int) -> str:
+    return codes.hash_code(password, account=account)
+
+
+def _authenticated(tx: Session, client: str, secret: str) -> int:
+    found = app_passwords.secret_of(tx, client)
+    number, expected = found if found is not None else (0, NO_SECRET)
+    if not hmac.compare_digest(keys.hash_token(secret), expected) or found is None:
+        raise ClientUnknown
+    return number
+
+
+def _live(tx: Session, token: str, now: dt.datetime) -> Live:
+    live = sessions.find(tx, keys.hash_token(token), now)
+    if live is None:
+        raise NoSession
+    return live
+
+
+def _log(*entries: audit.Entry) -> None:
+    for entry in entries:
+        log.audit().info(json.dumps(entry.as_dict()))
