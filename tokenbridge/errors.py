@@ -15,7 +15,8 @@
         KeyResetTooLate           a key is reset in the first ten seconds after it was plugged in
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
       RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
-                                  NoSession  NotFound  BodyTooLarge  StepUp  ClientUnknown  PolicyRefuses
+                                  NoSession  NotFound  BodyTooLarge  StepUp  FormStale  ClientUnknown
+                                  PolicyRefuses
         LastFactor                a NotAllowedNow: nothing but the password would be left
       Rejected(reason)            evidence is bad; the reason is an enum in the words of the standards
       Undecided(reason)           evidence could not be judged (revocation unreachable, stale)
@@ -471,6 +472,13 @@ class NotFound(RequestRefused):
     code = "not-found"
     summary = "There is nothing at this address."
     next_step = "Check the address against the API's description."
+
+
+class FormStale(RequestRefused):
+    code = "form-stale"
+    retry = Retry.AGAIN
+    summary = "This page is out of date: you have signed in or out since it was opened, or it was open for too long."
+    next_step = "Go back, load the page again and repeat what you did."
 
 
 class BodyTooLarge(RequestRefused):

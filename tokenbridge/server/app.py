@@ -8,6 +8,7 @@ import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
@@ -16,10 +17,12 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
-from tokenbridge.server import api, app_password_api, hand_over_api, key_api, key_rules, passwords, problems, revocation
+from tokenbridge.server import api, app_password_api, hand_over_api, key_api, key_rules, passwords, revocation
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.changes import Changes
 from tokenbridge.server.client_address import ClientAddresses
+from tokenbridge.server.enrolment_gate import EnrolmentGate
 from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_desk import KeyDesk
@@ -31,13 +34,46 @@ from tokenbridge.server.middleware import Envelope
 from tokenbridge.server.password_sign_in import PasswordSignIn
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_log import PolicyLog
+from tokenbridge.server.portal import (
+    activity_pages,
+    app_pages,
+    first_day_pages,
+    key_pages,
+    profile_pages,
+    recovery_pages,
+    sign_in_pages,
+    static_pages,
+)
+from tokenbridge.server.portal import problems as portal_problems
+from tokenbridge.server.portal.front import Front, environment
+from tokenbridge.server.portal.statics import StaticFiles
 from tokenbridge.server.revocation import RevocationFetcher
+from tokenbridge.server.self_service.activity import Activity
+from tokenbridge.server.self_service.authenticator import AuthenticatorEnrolment
+from tokenbridge.server.self_service.own_sessions import OwnSessions
+from tokenbridge.server.self_service.passwords import PasswordChange
+from tokenbridge.server.self_service.profile import Profiles
+from tokenbridge.server.self_service.recovery import RecoveryCodes
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.sign_in import Parts, SignInDesk
 from tokenbridge.server.step_up import StepUpRule
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.trust import TrustBook
+
+PAGES: Final = tuple(
+    pages.router
+    for pages in (
+        activity_pages,
+        app_pages,
+        first_day_pages,
+        key_pages,
+        profile_pages,
+        recovery_pages,
+        sign_in_pages,
+        static_pages,
+    )
+)
 
 HASHING_THREADS: Final = 2
 """argon2id takes 64 MiB each: this bounds the memory that a flood of passwords can claim."""
@@ -96,16 +132,40 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
                 at=at,
             )
         )
-    app.include_router(api.router)
-    app.include_router(key_api.router)
-    app.include_router(app_password_api.router)
-    app.include_router(hand_over_api.router)
-    app.add_exception_handler(TokenbridgeError, problems.on_tokenbridge_error)
-    app.add_exception_handler(RequestValidationError, problems.on_invalid_body)
-    app.add_exception_handler(HTTPException, problems.on_http_error)
+    app.state.portal = front = _front(settings, app, Changes(database=database, keys=book, rule=rule, clock=clock))
+    for router in (api.router, key_api.router, app_password_api.router, hand_over_api.router, *PAGES):
+        app.include_router(router)
+    app.add_exception_handler(TokenbridgeError, portal_problems.on_error)
+    app.add_exception_handler(RequestValidationError, portal_problems.on_invalid)
+    app.add_exception_handler(HTTPException, portal_problems.on_http_error)
     # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
-    app.add_middleware(Envelope, strict_transport=settings.tls_cert is not None)
+    strict = settings.tls_cert is not None
+    app.add_middleware(Envelope, strict_transport=strict, fault=partial(portal_problems.fault, front))
     return app
+
+
+def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
+    """The portal's desks, around the parts that the API has already."""
+    parts: Parts = app.state.parts
+    gate = EnrolmentGate(database=changes.database, keys=changes.keys, ledger=parts.ledger, clock=changes.clock)
+    return Front(
+        name=settings.name,
+        site=settings.site,
+        sign_in_seconds=settings.sign_in_seconds,
+        keys=changes.keys,
+        statics=StaticFiles(),
+        zone=lambda: parts.passwords.policy.current().policy.zone,
+        sign_ins=app.state.sign_ins,
+        sessions=app.state.sessions,
+        key_desk=app.state.keys,
+        profiles=Profiles(changes=changes),
+        authenticators=AuthenticatorEnrolment(changes=changes, gate=gate, issuer=settings.name),
+        passwords=PasswordChange(changes=changes, hashing=parts.hashing),
+        recovery=RecoveryCodes(changes=changes),
+        own_sessions=OwnSessions(changes=changes),
+        activity=Activity(changes=changes),
+        templates=environment(),
+    )
 
 
 def _key_site(settings: Settings) -> KeySite | None:

@@ -17,9 +17,10 @@ from tokenbridge.errors import LastFactor, NoSession, NotFound
 from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.proof import Method
-from tokenbridge.server import codes, keys
+from tokenbridge.server import keys
 from tokenbridge.server.holdings import key_level
 from tokenbridge.server.key_enrolment import Begun, KeyEnrolment, clean_name
+from tokenbridge.server.self_service.recovery import RecoveryCodes
 from tokenbridge.server.store import accounts, audit, recovery, security_keys, sessions
 from tokenbridge.server.store.key_schema import SecurityKey
 from tokenbridge.server.store.sessions import Live
@@ -102,12 +103,7 @@ class KeyDesk:
             self._record(tx, "key-removed", live, request, key=key_id, name=name, sessions_ended=ended)
 
     def _new_recovery_codes(self, session_token: str, request: str) -> tuple[str, ...]:
-        made = codes.new_set()
-        with self._enrolment.permitted(session_token, "new recovery codes", request) as (tx, live):
-            account = live.account.id
-            recovery.replace(tx, account, (codes.hash_code(code, account=account) for code in made), self._now())
-            self._record(tx, "recovery-codes-made", live, request)
-        return made
+        return RecoveryCodes(changes=self._enrolment.changes).make(session_token, request)
 
     def _now(self) -> dt.datetime:
         return self._enrolment.clock()

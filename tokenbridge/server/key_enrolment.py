@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,6 @@ from tokenbridge.errors import (
     Rejected,
     RejectReason,
     RequestRefused,
-    TooMany,
 )
 from tokenbridge.rp.key_models import Make, Need
 from tokenbridge.rp.key_options import User, creation_options
@@ -28,12 +27,14 @@ from tokenbridge.rp.key_registration import NewKey, Registration, verify_registr
 from tokenbridge.rp.refusals import refusal
 from tokenbridge.rp.webauthn import Expectation, to_base64url
 from tokenbridge.server import codes, keys
+from tokenbridge.server.changes import Changes
+from tokenbridge.server.enrolment_gate import EnrolmentGate
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_sign_in import KeySite
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import MAX_TOKEN, Clock, Ledger
 from tokenbridge.server.step_up import Bar, StepUpRule
-from tokenbridge.server.store import accounts, audit, enrolment, recovery, security_keys, sessions, throttle
+from tokenbridge.server.store import accounts, audit, enrolment, recovery, security_keys, sessions
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.enrolment import Running
 from tokenbridge.server.store.key_schema import SecurityKey
@@ -78,21 +79,13 @@ class KeyEnrolment:
     origin: str
     at: KeySite
 
-    @contextmanager
-    def permitted(self, session_token: str, what: str, request: str) -> Iterator[tuple[Session, Live]]:
-        """A transaction in which the session's account may be changed. Raises `NoSession`, or `StepUp` on record."""
-        now, bar = self.clock(), self.rule.current()
-        with self.database.write() as tx:
-            live = sessions.find(tx, keys.hash_token(session_token), now)
-            if live is None:
-                raise NoSession
-            denied = bar.refusal(tx, live, now)
-            if denied is None:
-                yield tx, live
-                return
-            detail = {"detail": f"{what}: {denied.message}"[:MAX_DETAIL]}
-            self._record(tx, "step-up-wanted", live.account.username, request, detail)
-        raise denied
+    def permitted(self, session_token: str, what: str, request: str) -> AbstractContextManager[tuple[Session, Live]]:
+        """See `Changes.permitted`."""
+        return self.changes.permitted(session_token, what, request)
+
+    @property
+    def changes(self) -> Changes:
+        return Changes(database=self.database, keys=self.keys, rule=self.rule, clock=self.clock)
 
     def begin_signed_in(self, session_token: str, request: str) -> Begun:
         """Raises `NoSession` or `StepUp`."""
@@ -101,21 +94,10 @@ class KeyEnrolment:
 
     def begin_with_code(self, username: str, code: str, request: str) -> Begun:
         """Raises Rejected(ENROLMENT_CODE_WRONG), for unknown names as well, or `TooMany`."""
-        now, name, token = self.clock(), accounts.normal(username), keys.new_token()
-        with self.database.write_shared() as tx:
-            allowed = throttle.allow(tx, throttle.ENROLMENTS, name, now)
-            account = accounts.find(tx, username)
-            number = account.id if account is not None else 0
-            wanted = codes.hash_code(code, account=number)
-            good = allowed and enrolment.reserve(tx, number, wanted, keys.hash_token(token), now)
-            if good and account is not None and not account.disabled:
-                return self._begin(tx, account, token, None)
-            if allowed:
-                self._record_refusal(tx, account, request)
-        if allowed:
-            raise refusal(RejectReason.ENROLMENT_CODE_WRONG)
-        self._report_limit(account, request)
-        raise TooMany
+        gate = EnrolmentGate(database=self.database, keys=self.keys, ledger=self.ledger, clock=self.clock)
+        token = keys.new_token()
+        with gate.by_code(username, code, token, request) as (tx, account):
+            return self._begin(tx, account, token, None)
 
     def complete(self, token: str, raw: Mapping[str, Any], name: str | None, request: str) -> Enrolled:
         """Raises `Rejected`, `NoSession`, `StepUp`; it is over then, and an enrolment code may be used again."""
@@ -213,31 +195,9 @@ class KeyEnrolment:
             detail = {"detail": f"{why}: {err.detail or err.message}"[:MAX_DETAIL]}
             self._record(tx, "key-refused", account.username if account is not None else "", request, detail)
 
-    def _record_refusal(self, tx: Session, account: Account | None, request: str) -> None:
-        """Of names of nobody there is no end, and a flood of them must not fill the audit trail: the same is done for
-        them, so that it takes the same time, and undone."""
-        known = account.username if account is not None else ""
-        with tx.begin_nested() as point:
-            entry = self._append(tx, "enrolment-code-refused", known, request, {"detail": "wrong, used or too old"})
-            if account is None:
-                point.rollback()
-        if account is not None:
-            log.audit().info(json.dumps(entry.as_dict()))
-
-    def _report_limit(self, account: Account | None, request: str) -> None:
-        limit = throttle.ENROLMENTS
-        # A name of nobody is not written down: people type codes into the wrong field.
-        known = account.username if account is not None else ""
-        detail = {"detail": f"{limit.kind}: more than {limit.most} attempts in {limit.minutes} min"}
-        event = audit.Event(event="rate-limited", account=known, request=request, detail=detail)
-        self.ledger.report(f"{limit.kind}:{known}", event)
-
     def _record(self, tx: Session, event: str, account: str, request: str, detail: dict[str, Any]) -> None:
-        log.audit().info(json.dumps(self._append(tx, event, account, request, detail).as_dict()))
-
-    def _append(self, tx: Session, event: str, account: str, request: str, detail: dict[str, Any]) -> audit.Entry:
         what = audit.Event(event=event, account=account, request=request, detail=detail)
-        return audit.append(tx, self.clock(), what, self.keys.ring())
+        log.audit().info(json.dumps(audit.append(tx, self.clock(), what, self.keys.ring()).as_dict()))
 
 
 def clean_name(name: str) -> str:

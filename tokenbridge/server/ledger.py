@@ -137,6 +137,12 @@ class Ledger:
             raise _error(work.refuse)
         return Done(pending=pending, state=work.state, answer=work.answer, person=work.person, opened=work.opened)
 
+    def look(self, token: str) -> Pending | None:
+        """A transaction as it stands; None when there is none, or its time is over."""
+        with self._database.read() as tx:
+            pending = sign_ins.find(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
+        return pending if pending is not None and _in_time(pending.challenge, self._clock()) else None
+
     def report(self, about: str, event: audit.Event) -> None:
         """Add `event` to the audit trail, once a minute for the same `about`: a flood must not become one of rows."""
         now = self._clock()

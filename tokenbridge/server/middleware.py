@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tokenbridge import log
@@ -28,6 +30,10 @@ HEADERS: Final = (
 HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
+Fault: TypeAlias = Callable[[Scope, TokenbridgeError, str], Response]
+"""How an error that no handler saw becomes an answer; the last argument is the request's id."""
+
+
 class _ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
@@ -35,8 +41,9 @@ class _ClientGone(Exception):
 class Envelope:
     """The outermost layer of the application. It is the HTTP dispatcher: the one place that catches everything."""
 
-    def __init__(self, app: ASGIApp, *, strict_transport: bool) -> None:
+    def __init__(self, app: ASGIApp, *, strict_transport: bool, fault: Fault = problems.fault) -> None:
         self._app = app
+        self._fault = fault
         self._headers = (*HEADERS, HSTS) if strict_transport else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +52,7 @@ class Envelope:
             return
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, (*self._headers, (b"x-request-id", request_id.encode())))
+        answer = _Answer(send, self._fault, (*self._headers, (b"x-request-id", request_id.encode())))
         try:
             body = await _read(scope, receive)
             await self._app(scope, _Replay(body, receive), answer)
@@ -98,15 +105,19 @@ class _Replay:
 class _Answer:
     """The response, with the headers that every one has."""
 
-    def __init__(self, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    def __init__(self, send: Send, fault: Fault, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         self._send = send
+        self._fault = fault
         self._headers = headers
         self._started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._started = True
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+            own = list(message.get("headers", ()))
+            said = {name.lower() for name, _ in own}
+            # A page knows better than the usual what it loads and how long it may be kept.
+            message = {**message, "headers": [*own, *(usual for usual in self._headers if usual[0] not in said)]}
         await self._send(message)
 
     def close(self) -> None:
@@ -115,4 +126,4 @@ class _Answer:
 
     async def fail(self, scope: Scope, receive: Receive, error: TokenbridgeError, request_id: str) -> None:
         if not self._started:
-            await problems.answer(error, request_id)(scope, receive, self)
+            await self._fault(scope, error, request_id)(scope, receive, self)

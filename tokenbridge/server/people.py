@@ -34,13 +34,15 @@ def person(tx: Session, account_id: int) -> Person | None:
     if row is None:
         return None
     enrolled = {Method.TOTP: row.totp, Method.CARD: row.card, Method.KEY: row.key, Method.RECOVERY: row.recovery}
+    methods = frozenset(method for method, there in enrolled.items() if there)
+    own = groups.of(tx, row.id)
     return Person(
         id=row.id,
         username=row.username,
         display_name=row.display_name,
         disabled=row.disabled,
-        enrolled=frozenset(method for method, there in enrolled.items() if there),
-        groups=groups.of(tx, row.id),
+        enrolled=methods,
+        groups=own if methods else own | {groups.UNENROLLED},
         since=row.created_at,
     )
 

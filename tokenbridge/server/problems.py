@@ -8,6 +8,7 @@ from typing import Any, Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 from tokenbridge import log
 from tokenbridge.errors import (
@@ -15,6 +16,7 @@ from tokenbridge.errors import (
     BodyTooLarge,
     Cancelled,
     ClientUnknown,
+    FormStale,
     NoSession,
     NotAllowedNow,
     NotFound,
@@ -47,10 +49,11 @@ STATUS: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
     PolicyRefuses: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     StepUp: HTTPStatus.FORBIDDEN,
+    FormStale: HTTPStatus.FORBIDDEN,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 
-_BLAND: Final = SetupError(
+BLAND: Final = SetupError(
     "The server can't work at the moment.", next_step="Try again later, or tell the people who run it."
 )
 
@@ -72,17 +75,28 @@ def answer(error: TokenbridgeError, request_id: str) -> JSONResponse:
     return JSONResponse({"error": {**error.as_dict(), "request_id": request_id}}, code, headers)
 
 
+def fault(_scope: Scope, error: TokenbridgeError, request_id: str) -> JSONResponse:
+    """As `answer`, for the outermost layer."""
+    return answer(error, request_id)
+
+
 def request_id(request: Request) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
 async def on_tokenbridge_error(request: Request, error: Exception) -> JSONResponse:
-    """A typed error: logged with its detail at a level that fits."""
+    """A typed error as the API tells it."""
+    found = logged(request, error)
+    # What is wrong with the set-up is the operator's business: it stands in the log.
+    return answer(BLAND if isinstance(found, SetupError) else found, request_id(request))
+
+
+def logged(request: Request, error: Exception) -> TokenbridgeError:
+    """The error, logged with its detail at a level that fits."""
     found = error if isinstance(error, TokenbridgeError) else TokenbridgeError(detail=repr(error))
     level = "error" if status(found) >= HTTPStatus.INTERNAL_SERVER_ERROR else "info"
     getattr(_log, level)("request %s: %s: %s (%s)", request_id(request), found.code, found.message, found.detail)
-    # What is wrong with the set-up is the operator's business: it stands in the log.
-    return answer(_BLAND if isinstance(found, SetupError) else found, request_id(request))
+    return found
 
 
 async def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
@@ -95,9 +109,13 @@ async def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses by itself: unknown addresses and methods."""
-    code = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
-    if code == HTTPStatus.NOT_FOUND:
-        return answer(NotFound(), request_id(request))
-    result = answer(BadRequest(), request_id(request))
+    found, code = of_framework(error)
+    result = answer(found, request_id(request))
     result.status_code = code
     return result
+
+
+def of_framework(error: Exception) -> tuple[TokenbridgeError, int]:
+    """An error of the framework's in our words, and its status."""
+    code = error.status_code if isinstance(error, HTTPException) else int(HTTPStatus.BAD_REQUEST)
+    return (NotFound() if code == HTTPStatus.NOT_FOUND else BadRequest()), code

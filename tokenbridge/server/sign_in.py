@@ -18,6 +18,7 @@ from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.key_sign_in import KeySignIn, Offer
 from tokenbridge.server.ledger import Done, Ledger
 from tokenbridge.server.password_sign_in import PasswordAttempt, PasswordSignIn
+from tokenbridge.server.people import person
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.trust import TrustBook
@@ -50,6 +51,17 @@ class Parts:
     security_keys: KeySignIn | None
     passwords: PasswordSignIn
     hashing: ThreadPoolExecutor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """`username` is whose password or device was shown. `methods` complete the sign-in, the best first; `key_options`
+    when a key is one of them."""
+
+    ref: str
+    username: str
+    methods: tuple[Method, ...]
+    key_options: dict[str, Any] | None = None
 
 
 class SignInDesk:
@@ -94,6 +106,10 @@ class SignInDesk:
         """Present a code of an authenticator app, or a recovery code; it counts once."""
         return await asyncio.to_thread(self._parts.passwords.code, token, code, request, method)
 
+    async def waiting(self, token: str) -> Waiting | None:
+        """What a sign-in that has begun waits for after its first step; None when it is over or has not got so far."""
+        return await asyncio.to_thread(self._waiting, token)
+
     async def cancel(self, token: str, request: str) -> None:
         await asyncio.to_thread(self._parts.ledger.advance, token, request, login.Cancel())
 
@@ -108,6 +124,22 @@ class SignInDesk:
         """What may follow a password at this server."""
         by_key = frozenset({Method.KEY}) if self._parts.security_keys is not None else frozenset()
         return by_key | {Method.TOTP, Method.RECOVERY}
+
+    def _waiting(self, token: str) -> Waiting | None:
+        pending = self._parts.ledger.look(token)
+        if pending is None or not isinstance(pending.state, login.AwaitingPassword | login.AwaitingCode):
+            return None
+        state = pending.state
+        with self._parts.passwords.database.read() as tx:
+            who = person(tx, state.account)
+        if who is None:
+            return None
+        return Waiting(
+            ref=pending.ref,
+            username=who.username,
+            methods=state.methods if isinstance(state, login.AwaitingCode) else (Method.PASSWORD,),
+            key_options=self._with_options(Done(pending=pending, state=state)).key_options,
+        )
 
     def _after_password(self, attempt: PasswordAttempt, good: bool) -> Done:
         return self._with_options(self._parts.passwords.complete(attempt, good=good))

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
@@ -38,7 +38,10 @@ def normal(username: str) -> str:
 
 
 def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
-    """Store a new account. Raises `BadRequest` for an unfit name or identifier; a clash shows at the commit."""
+    """Store a new account, with multi-factor sign-in on.
+
+    Raises `BadRequest` for an unfit name or identifier; a clash shows at the commit.
+    """
     username = normal(new.username)
     if not USERNAME.fullmatch(username):
         raise BadRequest(f"{new.username!r} can't be a user name: letters, digits and . _ @ + - only.")
@@ -55,6 +58,7 @@ def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
         upn=_lower(new.upn),
         disabled=False,
         created_at=now,
+        mfa_since=now,
     )
     tx.add(account)
     tx.flush()
@@ -130,6 +134,11 @@ def set_totp(tx: Session, account_id: int, sealed: bytes, now: dt.datetime) -> N
 
 def totp(tx: Session, account_id: int) -> TotpSecret | None:
     return tx.get(TotpSecret, account_id)
+
+
+def remove_totp(tx: Session, account_id: int) -> bool:
+    """Forget the account's authenticator app; False when there is none."""
+    return tx.connection().execute(delete(TotpSecret).where(TotpSecret.account_id == account_id)).rowcount == 1
 
 
 def all_totp(tx: Session) -> list[TotpSecret]:

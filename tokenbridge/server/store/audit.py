@@ -169,6 +169,12 @@ def of_span(tx: Session, first: dt.date, last: dt.date) -> Iterator[Entry]:
             yield _entry(_values(row))
 
 
+def of_sign_in(tx: Session, sign_in: str) -> list[Entry]:
+    """The rows of one sign-in transaction, oldest first."""
+    query = select(AuditRow).where(AuditRow.sign_in == sign_in).order_by(AuditRow.seq)
+    return [_entry(_values(row)) for row in tx.scalars(query)]
+
+
 def last(tx: Session) -> int:
     """The number of the newest row, 0 when there is none."""
     return tx.scalar(select(func.max(AuditRow.seq))) or 0

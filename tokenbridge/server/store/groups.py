@@ -15,6 +15,9 @@ from tokenbridge.server.store.schema import Account, AccountGroup
 
 NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
+UNENROLLED: Final = "@unenrolled"
+"""Everybody who has nothing but a password is in this group. Nobody is put into it, or into others that begin so."""
+
 # Built once: building a statement costs more than running it.
 _OF: Final = select(AccountGroup.name).where(AccountGroup.account_id == bindparam("which"))
 
@@ -22,8 +25,11 @@ _OF: Final = select(AccountGroup.name).where(AccountGroup.account_id == bindpara
 def normal(name: str) -> str:
     """The one spelling of a group's name. Raises `BadRequest` for what can't be one."""
     found = unicodedata.normalize("NFKC", name).strip()
-    if not NAME.fullmatch(found):
-        raise BadRequest(f"{name!r} can't be the name of a group.", next_step="Use 1 to 128 printable characters.")
+    if not NAME.fullmatch(found) or found.startswith("@"):
+        raise BadRequest(
+            f"{name!r} can't be the name of a group.",
+            next_step="Use 1 to 128 printable characters, the first of them no @.",
+        )
     return found
 
 

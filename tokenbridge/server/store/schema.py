@@ -52,7 +52,10 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """A person. The identifiers `nhs_uid`, `email` and `upn` bind certificates of issuers that may assert them."""
+    """A person. The identifiers `nhs_uid`, `email` and `upn` bind certificates of issuers that may assert them.
+
+    `mfa_since`: when multi-factor sign-in was turned on; accounts that are older than the portal turn it on themselves.
+    """
 
     __tablename__ = "accounts"
 
@@ -65,6 +68,7 @@ class Account(Base):
     upn: Mapped[str | None] = mapped_column(String(256), unique=True)
     disabled: Mapped[bool] = mapped_column(Boolean, default=False)
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
+    mfa_since: Mapped[dt.datetime | None] = mapped_column(Utc)
 
 
 class AccountGroup(Base):
@@ -169,7 +173,10 @@ class SignIn(Base):
 
 
 class SessionRow(Base):
-    """A signed-in session. One sign-in makes one at most: the unique column says so to every process."""
+    """A signed-in session. One sign-in makes one at most: the unique column says so to every process.
+
+    `device` is what a browser said of itself, for the person's own list.
+    """
 
     __tablename__ = "sessions"
 
@@ -183,6 +190,7 @@ class SessionRow(Base):
     idle_seconds: Mapped[int] = mapped_column(Integer, server_default="900")
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
+    device: Mapped[str] = mapped_column(String(64), default="", server_default="")
 
 
 class Throttle(Base):

@@ -130,6 +130,25 @@ def end_others(tx: Session, live: Live, now: dt.datetime) -> int:
     return tx.connection().execute(mark).rowcount
 
 
+def alive(tx: Session, account_id: int, now: dt.datetime) -> list[SessionRow]:
+    """The account's valid sessions, the newest first."""
+    own = (SessionRow.account_id == account_id, SessionRow.ended_at.is_(None))
+    in_time = (SessionRow.expires_at > now, SessionRow.idle_expires_at > now)
+    return list(tx.scalars(select(SessionRow).where(*own, *in_time).order_by(SessionRow.id.desc())))
+
+
+def end_one(tx: Session, session_id: int, account_id: int, now: dt.datetime) -> bool:
+    """End a session of this account and no other; False when there is none, or it had ended."""
+    own = (SessionRow.id == session_id, SessionRow.account_id == account_id, SessionRow.ended_at.is_(None))
+    mark = update(SessionRow).where(*own, SessionRow.expires_at > now).values(ended_at=now)
+    return tx.connection().execute(mark).rowcount == 1
+
+
+def name(tx: Session, live: Live, device: str) -> None:
+    """Note what the browser of a session says of itself."""
+    tx.execute(update(SessionRow).where(SessionRow.id == live.id).values(device=device))
+
+
 def by_id(tx: Session, session_id: int, now: dt.datetime) -> Live | None:
     """As `find`, by the row's number."""
     token_hash = tx.scalar(select(SessionRow.token_hash).where(SessionRow.id == session_id))

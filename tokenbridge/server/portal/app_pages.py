@@ -1,0 +1,82 @@
+"""The authenticator app: download it, scan the code, type what it shows, done; and removing it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any, Final
+
+import segno
+from fastapi import APIRouter
+from markupsafe import Markup
+from starlette.responses import Response
+
+from tokenbridge.errors import LastFactor, Rejected
+from tokenbridge.rp.proof import Method
+from tokenbridge.server import problems
+from tokenbridge.server.portal.front import see_other
+from tokenbridge.server.portal.member import SignedIn
+from tokenbridge.server.self_service.authenticator import MAX_SEALED, SetUp
+
+router = APIRouter(include_in_schema=False)
+
+MAX_CODE: Final = 16
+
+
+@router.get("/self-service/app")
+async def begin(member: SignedIn) -> Response:
+    profiles = member.front.profiles
+    await asyncio.to_thread(profiles.may_change, member.session, "set up an authenticator app", member.request_id)
+    return member.page("app.html", has_app=Method.TOTP in member.profile.methods)
+
+
+@router.get("/self-service/app/scan")
+async def scan(member: SignedIn) -> Response:
+    made = await asyncio.to_thread(member.front.authenticators.begin, member.session, member.request_id)
+    return member.page("app-scan.html", **shown(made))
+
+
+@router.post("/self-service/app/scan")
+async def confirm(member: SignedIn) -> Response:
+    """Recovery codes that were made with it are in the answer, and nowhere else: they are shown once."""
+    apps, visit = member.front.authenticators, member.visit
+    sealed, code = visit.text("sealed", MAX_SEALED), visit.text("code", MAX_CODE)
+    try:
+        made = await asyncio.to_thread(apps.complete, member.session, sealed, code, member.request_id)
+    except Rejected as err:
+        again = await asyncio.to_thread(apps.resume, sealed)
+        return member.page("app-scan.html", int(problems.status(err)), error=err, **shown(again))
+    if made:
+        return member.page("recovery-codes-new.html", codes=made, also="Your authenticator app is set up.")
+    return see_other("/self-service?done=app")
+
+
+@router.get("/self-service/app/remove")
+async def ask_remove(member: SignedIn) -> Response:
+    profiles = member.front.profiles
+    await asyncio.to_thread(profiles.may_change, member.session, "remove the authenticator app", member.request_id)
+    return member.page("remove.html", what="your authenticator app", back="/self-service")
+
+
+@router.post("/self-service/app/remove")
+async def remove(member: SignedIn) -> Response:
+    confirmed = member.visit.text("last", 8) == "yes"
+    try:
+        await asyncio.to_thread(
+            member.front.authenticators.remove, member.session, member.request_id, confirmed=confirmed
+        )
+    except LastFactor as err:
+        return member.page("remove.html", 409, what="your authenticator app", back="/self-service", error=err)
+    return see_other("/self-service?done=app-removed")
+
+
+def shown(made: SetUp) -> dict[str, Any]:
+    """What the page of a set-up shows: the QR code as SVG without any script or style, and the secret in groups."""
+    drawing = io.BytesIO()
+    segno.make(made.uri, error="m").save(
+        drawing, kind="svg", xmldecl=False, svgns=True, scale=5, border=4, light="#fff", omitsize=True, title=None
+    )
+    groups = [made.secret[at : at + 4] for at in range(0, len(made.secret), 4)]
+    # Made by the library from our own URI, in which every character is escaped.
+    picture = Markup(drawing.getvalue().decode("utf-8"))  # noqa: S704
+    return {"picture": picture, "secret": " ".join(groups), "uri": made.uri, "sealed": made.sealed}

@@ -1,0 +1,229 @@
+"""Signing in and out: the first page, the step after it, and the page that says why nothing more was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from tokenbridge.errors import BadRequest, NoSession, NotAllowedNow, Rejected, Retry, TokenbridgeError, TooMany
+from tokenbridge.rp.policy import Outcome
+from tokenbridge.rp.proof import Method
+from tokenbridge.rp.rules import PORTAL
+from tokenbridge.server import problems
+from tokenbridge.server.ledger import Done
+from tokenbridge.server.portal import cookies
+from tokenbridge.server.portal.browsers import device_of
+from tokenbridge.server.portal.front import see_other
+from tokenbridge.server.portal.member import SignedIn
+from tokenbridge.server.portal.visit import Visit, Visitor
+from tokenbridge.server.sign_in import Waiting
+
+router = APIRouter(include_in_schema=False)
+
+MAX_USERNAME: Final = 128
+MAX_PASSWORD: Final = 1024
+MAX_CODE: Final = 64
+MAX_MEMBERS: Final = 16
+
+PAGES: Final = (Method.KEY, Method.TOTP, Method.RECOVERY, Method.PASSWORD)
+"""Methods that have a page for the second step, as `templates/step/METHOD.html`."""
+_EXPECTED: Final = (Rejected, NotAllowedNow, TooMany, BadRequest)
+
+
+@router.get("/sign-in")
+async def ask(visit: Visitor) -> Response:
+    """The first page; whoever is signed in already comes here to prove more, or not at all."""
+    signed_in = await _is_signed_in(visit)
+    if signed_in and not visit.onward:
+        return see_other("/profile")
+    return _first_page(visit, again=signed_in)
+
+
+@router.post("/sign-in")
+async def by_password(visit: Visitor) -> Response:
+    username, password = visit.text("username", MAX_USERNAME), visit.fields.get("password", "")
+    if not username or not 1 <= len(password) <= MAX_PASSWORD:
+        missing = BadRequest("Enter your user name and your password.", next_step="Fill in both fields.")
+        return _first_page(visit, error=missing, username=username)
+    desk = visit.front.sign_ins
+    ticket = await desk.start(PORTAL)
+    try:
+        done = await desk.password(ticket.token, username, password, visit.request_id)
+    except _EXPECTED as err:
+        return _first_page(visit, error=err, username=username)
+    return await _go_on(visit, ticket.token, done)
+
+
+@router.post("/sign-in/key-options")
+async def key_options(visit: Visitor) -> Response:
+    """Begin a sign-in for a key, with or without a name: what the browser asks the key for."""
+    ticket = await visit.front.sign_ins.start(PORTAL, visit.text("username", MAX_USERNAME) or None)
+    if ticket.key_options is None:
+        raise NotAllowedNow("This server takes no security keys.", next_step="Use another way to sign in.")
+    answer = JSONResponse({"options": ticket.key_options})
+    cookies.put(answer, cookies.SIGN_IN, ticket.token, visit.front.sign_in_seconds)
+    return answer
+
+
+@router.post("/sign-in/key")
+async def by_key(visit: Visitor) -> Response:
+    """A key's answer, on the first page or as the second step. The challenge is spent by it."""
+    token = cookies.get(visit.request, cookies.SIGN_IN)
+    try:
+        done = await visit.front.sign_ins.key(token, credential(visit), visit.request_id)
+    except _EXPECTED as err:
+        return _first_page(visit, error=err)
+    return await _go_on(visit, token, done)
+
+
+@router.get("/sign-in/step")
+async def step(visit: Visitor) -> Response:
+    """What is needed after the first proof."""
+    waiting = await _waiting(visit)
+    return see_other("/sign-in") if waiting is None else await _step_page(visit, waiting)
+
+
+@router.post("/sign-in/step")
+async def next_step(visit: Visitor) -> Response:
+    """A code, or the password after a key."""
+    waiting, token = await _waiting(visit), cookies.get(visit.request, cookies.SIGN_IN)
+    if waiting is None:
+        return see_other("/sign-in")
+    try:
+        done = await _present(visit, waiting, token)
+    except _EXPECTED as err:
+        if err.retry is Retry.AGAIN and await _waiting(visit) is not None:
+            return await _step_page(visit, waiting, error=err)
+        return _first_page(visit, error=err)
+    return await _go_on(visit, token, done)
+
+
+@router.get("/signed-in")
+async def signed_in(member: SignedIn) -> Response:
+    """Why no second prompt came, or what was used, in one sentence."""
+    sentence = await asyncio.to_thread(member.front.activity.sentence, member.profile.sign_in_ref)
+    return member.page("signed-in.html", sentence=sentence)
+
+
+@router.post("/sign-out")
+async def sign_out(visit: Visitor) -> Response:
+    if visit.session:
+        await _end(visit)
+    answer = see_other("/signed-out")
+    cookies.drop(answer, cookies.SESSION)
+    return answer
+
+
+@router.get("/signed-out")
+async def signed_out(visit: Visitor) -> Response:
+    return visit.front.page(visit, "signed-out.html")
+
+
+def credential(visit: Visit) -> dict[str, Any]:
+    """The key's answer in a form: JSON, which the verifier checks and bounds. Raises `BadRequest`."""
+    try:
+        found = json.loads(visit.fields.get("credential", ""))
+    except (ValueError, RecursionError) as err:
+        raise BadRequest("The security key's answer can't be understood.") from err
+    if not isinstance(found, dict) or len(found) > MAX_MEMBERS:
+        raise BadRequest("The security key's answer can't be understood.")
+    return found
+
+
+async def _present(visit: Visit, waiting: Waiting, token: str) -> Done:
+    desk, by = visit.front.sign_ins, visit.text("by", 32)
+    if by == Method.PASSWORD:
+        password = visit.fields.get("password", "")
+        if not 1 <= len(password) <= MAX_PASSWORD:
+            raise _again("Enter your password.")
+        return await desk.password(token, waiting.username, password, visit.request_id)
+    code = visit.text("code", MAX_CODE)
+    if by not in waiting.methods or not code:
+        raise _again("Enter the code.")
+    return await desk.code(token, code, visit.request_id, Method(by))
+
+
+def _again(message: str) -> BadRequest:
+    found = BadRequest(message, next_step="Fill in the field.")
+    found.retry = Retry.AGAIN
+    return found
+
+
+async def _go_on(visit: Visit, token: str, done: Done) -> Response:
+    """To the page that fits what the sign-in has come to."""
+    if done.opened is not None:
+        return await _enter(visit, done.opened.token)
+    if done.answer is not None and done.answer.decision.outcome is Outcome.CHALLENGE:
+        answer = see_other(f"/sign-in/step?next={visit.onward}" if visit.onward else "/sign-in/step")
+        cookies.put(answer, cookies.SIGN_IN, token, visit.front.sign_in_seconds)
+        return answer
+    sentence = done.answer.decision.sentence if done.answer is not None else ""
+    return visit.front.page(visit, "denied.html", 403, sentence=sentence)
+
+
+async def _enter(visit: Visit, session: str) -> Response:
+    """A new session has a new token, whatever the browser had before: the old session ends."""
+    front = visit.front
+    if visit.session:
+        await _end(visit)
+    device = device_of(visit.request.headers.get("user-agent", ""))
+    await asyncio.to_thread(front.own_sessions.note_device, session, device)
+    profile = await asyncio.to_thread(front.profiles.of, session)
+    answer = see_other("/self-service/app" if profile.needs_method else visit.onward or "/signed-in")
+    cookies.put(answer, cookies.SESSION, session)
+    cookies.drop(answer, cookies.SIGN_IN, cookies.VISIT)
+    return answer
+
+
+async def _end(visit: Visit) -> None:
+    try:
+        await visit.front.sessions.end(visit.session, visit.request_id)
+    except NoSession:
+        return
+
+
+async def _is_signed_in(visit: Visit) -> bool:
+    if not visit.session:
+        return False
+    try:
+        await visit.front.sessions.look(visit.session)
+    except NoSession:
+        return False
+    return True
+
+
+async def _waiting(visit: Visit) -> Waiting | None:
+    token = cookies.get(visit.request, cookies.SIGN_IN)
+    return await visit.front.sign_ins.waiting(token) if token else None
+
+
+def _first_page(
+    visit: Visit, *, error: TokenbridgeError | None = None, username: str = "", again: bool = False
+) -> Response:
+    status = 200 if error is None else int(problems.status(error))
+    return visit.front.page(
+        visit, "sign-in.html", status, error=error, username=username, again=again, onward=visit.onward
+    )
+
+
+async def _step_page(visit: Visit, waiting: Waiting, error: TokenbridgeError | None = None) -> Response:
+    ways = [method for method in waiting.methods if method in PAGES]
+    asked = visit.fields.get("by") or visit.request.query_params.get("by", "")
+    by = next((method for method in ways if method == asked), ways[0] if ways else None)
+    if by is None:
+        raise NotAllowedNow
+    return visit.front.page(
+        visit,
+        "step.html",
+        200 if error is None else int(problems.status(error)),
+        error=error,
+        by=str(by),
+        others=[str(method) for method in ways if method is not by],
+        sentence=await asyncio.to_thread(visit.front.activity.sentence, waiting.ref),
+        options=waiting.key_options,
+        onward=visit.onward,
+    )

@@ -1,0 +1,120 @@
+"""What happened with somebody's account, from the audit trail, and reporting what was not them. It blocks."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from tokenbridge.errors import NotFound
+from tokenbridge.server.changes import Changes
+from tokenbridge.server.store import audit, enrolment, sessions
+from tokenbridge.server.store.audit import Entry
+
+MOST: Final = 50
+
+WHAT: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "signed-in": "Signed in",
+        "challenged": "Asked for one more step",
+        "denied": "Not let in by policy",
+        "refused": "Sign-in refused",
+        "too-many-attempts": "Too many attempts in one sign-in",
+        "cancelled": "Sign-in given up",
+        "expired": "Sign-in took too long",
+        "rate-limited": "Too many attempts in a short time",
+        "signed-out": "Signed out",
+        "signed-out-elsewhere": "Signed out on other devices",
+        "step-up-wanted": "Asked to sign in again before a change",
+        "key-registered": "Security key registered",
+        "key-refused": "Security key not accepted",
+        "key-renamed": "Security key renamed",
+        "key-removed": "Security key removed",
+        "key-copied": "Security key may have been copied",
+        "totp-set": "Authenticator app set up",
+        "totp-removed": "Authenticator app removed",
+        "recovery-codes-made": "New recovery codes made",
+        "password-set": "Password set by your organisation",
+        "password-changed": "Password changed",
+        "password-change-refused": "Password change refused",
+        "enrolment-code-made": "One-time enrolment code made",
+        "enrolment-code-refused": "Enrolment code refused",
+        "mfa-enabled": "Multi-factor authentication enabled",
+        "sessions-revoked": "Signed out everywhere by your organisation",
+        "card-enrolled": "Card added by your organisation",
+        "card-removed": "Card removed by your organisation",
+        "user-added": "Account made",
+        "reported": "You reported something",
+    }
+)
+"""Events in words for the person; others are shown by their name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """One event. `text` says more, in a sentence where there is one; `here`: of the session that asks."""
+
+    number: int
+    at: dt.datetime
+    what: str
+    text: str
+    here: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """Nobody sees events of others: a number of somebody else's is `NotFound`. `NoSession` is raised everywhere."""
+
+    changes: Changes
+
+    def recent(self, session_token: str) -> list[Happening]:
+        """The newest first."""
+        with self.changes.looking(session_token) as (tx, live):
+            found = audit.entries(tx, account=live.account.username, limit=MOST)
+            return [_told(entry, live.sign_in_ref) for entry in reversed(found)]
+
+    def one(self, session_token: str, number: int) -> Happening:
+        with self.changes.looking(session_token) as (tx, live):
+            found = audit.between(tx, number - 1, number, search=audit.Search(account=live.account.username))
+            if not found:
+                raise NotFound("There is no such event on your account.", next_step="See your recent activity.")
+            return _told(found[0], live.sign_in_ref)
+
+    def sentence(self, sign_in_ref: str) -> str:
+        """The newest decision of a sign-in, as it was told; empty when there is none."""
+        with self.changes.database.read() as tx:
+            found = audit.of_sign_in(tx, sign_in_ref)
+        told = [str(entry.detail["sentence"]) for entry in found if "sentence" in entry.detail]
+        return told[-1] if told else ""
+
+    def report(self, session_token: str, number: int, request: str) -> int:
+        """Put on record that an event was not the person's doing, end the account's other sessions, and void an
+        enrolment code that is out; returns how many sessions there were."""
+        happening = self.one(session_token, number)
+        with self.changes.database.write() as tx:
+            live = self.changes.live(tx, session_token)
+            enrolment.void(tx, live.account.id)
+            ended = sessions.end_others(tx, live, self.changes.clock())
+            self.changes.record(
+                tx, "reported", live, request, number=number, detail=happening.what, sessions_ended=ended
+            )
+        return ended
+
+
+def _told(entry: Entry, sign_in_ref: str) -> Happening:
+    return Happening(
+        number=entry.seq,
+        at=dt.datetime.fromisoformat(entry.at),
+        what=WHAT.get(entry.event, entry.event.replace("-", " ").capitalize()),
+        text=_more(entry.detail),
+        here=bool(entry.sign_in) and entry.sign_in == sign_in_ref,
+    )
+
+
+def _more(detail: Mapping[str, Any]) -> str:
+    for name in ("sentence", "name", "detail"):
+        if detail.get(name):
+            return str(detail[name])
+    return ""
