@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -190,7 +191,7 @@ class SessionRow(Base):
     idle_seconds: Mapped[int] = mapped_column(Integer, server_default="900")
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
-    device: Mapped[str] = mapped_column(String(64), server_default="")
+    device: Mapped[str] = mapped_column(String(64), server_default=text("''"))
 
 
 class Throttle(Base):
