@@ -14,7 +14,7 @@ from tests.server.conftest import Bench, Person, Server, serving
 from tokenbridge.errors import NotFound, TokenbridgeError
 from tokenbridge.server import settings
 from tokenbridge.server.app import build
-from tokenbridge.server.hand_over import HandOverDesk, link
+from tokenbridge.server.hand_over import Browser, HandOverDesk, link
 
 BROWSER = "a secret of the browser"
 
@@ -30,9 +30,8 @@ class Hall:
 
     def begin(self, *, account: str = "", browser: str = BROWSER) -> str:
         ticket = self.server.begin("portal")
-        return asyncio.run(
-            self.desk.begin(ticket["transaction"], browser=browser, account=account, device="Firefox on Linux")
-        )
+        asker = Browser(secret=browser, account=account, device="Firefox on Linux", onward="/sessions")
+        return asyncio.run(self.desk.begin(ticket["transaction"], asker))
 
     def asked(self, ref: str) -> httpx.Response:
         return self.server.http.get(f"/api/hand-over/{ref}")
@@ -43,7 +42,9 @@ class Hall:
         return self.server.http.post(f"/api/hand-over/{ref}/card", json={"token": token})
 
     def redeem(self, code: str, browser: str = BROWSER) -> str | None:
-        return asyncio.run(self.desk.redeem(code, browser=browser))
+        found = asyncio.run(self.desk.redeem(code, browser))
+        assert found.onward == "/sessions"
+        return found.session
 
     def code(self, answer: httpx.Response) -> str:
         assert answer.status_code == 200, answer.text
@@ -128,13 +129,13 @@ def test_the_person_can_say_no(hall: Hall) -> None:
 
 def test_a_second_link_makes_the_first_void_and_unknown_ones_are_not_found(hall: Hall) -> None:
     ticket = hall.server.begin("portal")["transaction"]
-    first = asyncio.run(hall.desk.begin(ticket, browser=BROWSER, account="", device=""))
-    second = asyncio.run(hall.desk.begin(ticket, browser=BROWSER, account="", device=""))
+    first = asyncio.run(hall.desk.begin(ticket, Browser(secret=BROWSER)))
+    second = asyncio.run(hall.desk.begin(ticket, Browser(secret=BROWSER)))
     assert (hall.asked(first).status_code, hall.asked(second).status_code) == (404, 200)
     assert hall.asked("nonsense").status_code == 404
     assert hall.asked("x" * 200).status_code == 400
     with pytest.raises(NotFound):
-        asyncio.run(hall.desk.begin("no such sign-in", browser=BROWSER, account="", device=""))
+        asyncio.run(hall.desk.begin("no such sign-in", Browser(secret=BROWSER)))
 
 
 def test_a_stolen_database_opens_nothing(hall: Hall, databases: Any) -> None:

@@ -37,6 +37,7 @@ from tokenbridge.server.policy_log import PolicyLog
 from tokenbridge.server.portal import (
     activity_pages,
     app_pages,
+    card_pages,
     first_day_pages,
     key_pages,
     profile_pages,
@@ -66,6 +67,7 @@ PAGES: Final = tuple(
     for pages in (
         activity_pages,
         app_pages,
+        card_pages,
         first_day_pages,
         key_pages,
         profile_pages,
@@ -156,6 +158,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         statics=StaticFiles(),
         zone=lambda: parts.passwords.policy.current().policy.zone,
         sign_ins=app.state.sign_ins,
+        hand_overs=app.state.hand_overs,
         sessions=app.state.sessions,
         key_desk=app.state.keys,
         profiles=Profiles(changes=changes),

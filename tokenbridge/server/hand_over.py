@@ -38,6 +38,25 @@ SESSION: Final = "hand-over:session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Browser:
+    """Where a sign-in was begun. `secret`: only this browser has it. `account`: the user name that was typed, `device`
+    what the browser calls itself; both are for the person to recognise. `onward`: the path to go to afterwards."""
+
+    secret: str
+    account: str = ""
+    device: str = ""
+    onward: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redeemed:
+    """`session` None: the sign-in is not complete, and goes on in its transaction."""
+
+    session: str | None
+    onward: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What the bridge is told: what to sign and by which issuers' cards, for whom and for which browser."""
 
@@ -65,13 +84,9 @@ class HandOverDesk:
         self._trust = trust
         self._sign_ins = sign_ins
 
-    async def begin(self, transaction: str, *, browser: str, account: str, device: str) -> str:
-        """Hand the sign-in of the token `transaction` over; returns what the link holds, shown once.
-
-        `browser`: a secret that only this browser has. `account`: the user name that was typed, `device` what the
-        browser calls itself: both are for the person to recognise.
-        """
-        return await asyncio.to_thread(self._begin, transaction, browser, account, device)
+    async def begin(self, transaction: str, browser: Browser) -> str:
+        """Hand the sign-in of the token `transaction` over; returns what the link holds, shown once."""
+        return await asyncio.to_thread(self._begin, transaction, browser)
 
     async def asked(self, ref: str) -> Asked:
         """What the bridge should sign."""
@@ -89,11 +104,11 @@ class HandOverDesk:
         """The person said no at the bridge: the link is void, the page goes on in other ways."""
         await asyncio.to_thread(self._cancel, ref)
 
-    async def redeem(self, code: str, *, browser: str) -> str | None:
-        """The session's token for the browser; None when the sign-in is not complete and goes on in its transaction."""
-        return await asyncio.to_thread(self._redeem, code, browser)
+    async def redeem(self, code: str, secret: str) -> Redeemed:
+        """What the browser with this `secret` gets."""
+        return await asyncio.to_thread(self._redeem, code, secret)
 
-    def _begin(self, transaction: str, browser: str, account: str, device: str) -> str:
+    def _begin(self, transaction: str, browser: Browser) -> str:
         ref, now = keys.new_token(), self._clock()
         sealed = self._keys.ring().encrypt(transaction.encode(), context=TRANSACTION)
         with self._database.write() as tx:
@@ -102,11 +117,12 @@ class HandOverDesk:
                 raise NotFound("That sign-in is over.", next_step="Start again.")
             new = NewHandOver(
                 ref=keys.hash_token(ref),
-                browser=keys.hash_token(browser),
+                browser=keys.hash_token(browser.secret),
                 sign_in_id=pending.id,
                 transaction=sealed,
-                account=account,
-                device=device,
+                account=browser.account,
+                device=browser.device,
+                onward=browser.onward,
                 expires_at=pending.challenge.expires_at,
             )
             hand_overs.add(tx, new, now)
@@ -144,13 +160,13 @@ class HandOverDesk:
         with self._database.write() as tx:
             hand_overs.drop(tx, _hashed(ref))
 
-    def _redeem(self, code: str, browser: str) -> str | None:
+    def _redeem(self, code: str, secret: str) -> Redeemed:
         with self._database.write() as tx:
-            found = hand_overs.take(tx, _hashed(code), keys.hash_token(browser), self._clock())
+            found = hand_overs.take(tx, _hashed(code), keys.hash_token(secret), self._clock())
         if found is None:
             raise _gone()
-        (sealed,) = found
-        return None if sealed is None else self._open(sealed, SESSION)
+        session = None if found.session is None else self._open(found.session, SESSION)
+        return Redeemed(session=session, onward=found.onward)
 
     def _open(self, sealed: bytes, context: str) -> str:
         return self._keys.ring().decrypt(sealed, context=context).decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
@@ -20,7 +20,7 @@ def _desk(request: Request) -> HandOverDesk:
 Desk = Annotated[HandOverDesk, Depends(_desk)]
 Ref = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
-PAGE = "/sign-in/card"
+PAGE: Final = "/sign-in/card"
 """Where the browser beside the bridge goes on, with the code behind it."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, FileSystemLoader, PackageLoader
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.portal import cookies
@@ -63,6 +64,7 @@ class Front:
     statics: StaticFiles
     zone: Callable[[], dt.tzinfo]
     sign_ins: SignInDesk
+    hand_overs: HandOverDesk
     sessions: SessionDesk
     key_desk: KeyDesk | None
     profiles: Profiles

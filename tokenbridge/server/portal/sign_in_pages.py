@@ -156,16 +156,20 @@ def _again(message: str) -> BadRequest:
 async def _go_on(visit: Visit, token: str, done: Done) -> Response:
     """To the page that fits what the sign-in has come to."""
     if done.opened is not None:
-        return await _enter(visit, done.opened.token)
+        return await enter(visit, done.opened.token, onward=visit.onward)
     if done.answer is not None and done.answer.decision.outcome is Outcome.CHALLENGE:
-        answer = see_other(f"/sign-in/step?next={visit.onward}" if visit.onward else "/sign-in/step")
+        answer = see_other(step_address(visit.onward))
         cookies.put(answer, cookies.SIGN_IN, token, visit.front.sign_in_seconds)
         return answer
     sentence = done.answer.decision.sentence if done.answer is not None else ""
     return visit.front.page(visit, "denied.html", 403, sentence=sentence)
 
 
-async def _enter(visit: Visit, session: str) -> Response:
+def step_address(onward: str) -> str:
+    return f"/sign-in/step?next={onward}" if onward else "/sign-in/step"
+
+
+async def enter(visit: Visit, session: str, *, onward: str) -> Response:
     """A new session has a new token, whatever the browser had before: the old session ends."""
     front = visit.front
     if visit.session:
@@ -173,7 +177,7 @@ async def _enter(visit: Visit, session: str) -> Response:
     device = device_of(visit.request.headers.get("user-agent", ""))
     await asyncio.to_thread(front.own_sessions.note_device, session, device)
     profile = await asyncio.to_thread(front.profiles.of, session)
-    answer = see_other("/self-service/app" if profile.needs_method else visit.onward or "/signed-in")
+    answer = see_other("/self-service/app" if profile.needs_method else onward or "/signed-in")
     cookies.put(answer, cookies.SESSION, session)
     cookies.drop(answer, cookies.SIGN_IN, cookies.VISIT)
     return answer

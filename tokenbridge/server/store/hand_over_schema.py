@@ -24,6 +24,7 @@ class HandOver(Base):
     transaction: Mapped[bytes] = mapped_column(LargeBinary)
     account: Mapped[str] = mapped_column(String(128))
     device: Mapped[str] = mapped_column(String(64))
+    onward: Mapped[str] = mapped_column(String(128))
     code: Mapped[str | None] = mapped_column(String(64), unique=True)
     session: Mapped[bytes | None] = mapped_column(LargeBinary)
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)

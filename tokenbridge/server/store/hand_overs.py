@@ -20,6 +20,7 @@ class NewHandOver:
     transaction: bytes
     account: str
     device: str
+    onward: str
     expires_at: dt.datetime
 
 
@@ -52,11 +53,20 @@ def done(tx: Session, ref: str, code: str, session: bytes | None, now: dt.dateti
     return tx.connection().execute(mark.values(code=code, session=session)).rowcount == 1
 
 
-def take(tx: Session, code: str, browser: str, now: dt.datetime) -> tuple[bytes | None] | None:
-    """Remove a hand-over and return its encrypted session: once, for its code, in its browser only."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """`session` is encrypted; None: the sign-in is not complete."""
+
+    session: bytes | None
+    onward: str
+
+
+def take(tx: Session, code: str, browser: str, now: dt.datetime) -> Taken | None:
+    """Remove a hand-over and return what was kept: once, for its code, in its browser only."""
     fits = (HandOver.code == code, HandOver.browser == browser, HandOver.expires_at > now)
-    row = tx.connection().execute(delete(HandOver).where(*fits).returning(HandOver.session)).one_or_none()
-    return None if row is None else (row.session,)
+    taking = delete(HandOver).where(*fits).returning(HandOver.session, HandOver.onward)
+    row = tx.connection().execute(taking).one_or_none()
+    return None if row is None else Taken(session=row.session, onward=row.onward)
 
 
 def drop(tx: Session, ref: str) -> None:

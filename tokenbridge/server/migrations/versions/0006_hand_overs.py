@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("transaction", sa.LargeBinary(), nullable=False),
         sa.Column("account", sa.String(length=128), nullable=False),
         sa.Column("device", sa.String(length=64), nullable=False),
+        sa.Column("onward", sa.String(length=128), nullable=False),
         sa.Column("code", sa.String(length=64), nullable=True),
         sa.Column("session", sa.LargeBinary(), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
