@@ -18,11 +18,13 @@ from tokenbridge.errors import (
     NoSession,
     NotAllowedNow,
     NotFound,
+    NumberUnfit,
     OriginRefused,
     PolicyRefuses,
     Rejected,
     RejectReason,
     RequestRefused,
+    SendFailed,
     SetupError,
     StepUp,
     TokenbridgeError,
@@ -47,6 +49,8 @@ STATUS: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
     PolicyRefuses: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     StepUp: HTTPStatus.FORBIDDEN,
+    NumberUnfit: HTTPStatus.BAD_REQUEST,
+    SendFailed: HTTPStatus.BAD_GATEWAY,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 
