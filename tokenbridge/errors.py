@@ -18,6 +18,9 @@
                                   NoSession  NotFound  BodyTooLarge  StepUp  FormStale  ClientUnknown
                                   PolicyRefuses
         LastFactor                a NotAllowedNow: nothing but the password would be left
+        MethodNotOffered          a NotAllowedNow: the decision did not name this method
+        SendFailed(reason)        a message or a call did not get out
+        NumberUnfit(reason)       a telephone number that can't be used
       Rejected(reason)            evidence is bad; the reason is an enum in the words of the standards
       Undecided(reason)           evidence could not be judged (revocation unreachable, stale)
       SetupError                  configuration, missing extra, missing permission; says what to do
@@ -443,6 +446,71 @@ class LastFactor(NotAllowedNow):
     next_step = "Register another key first, or confirm that it shall be removed all the same."
 
 
+class MethodNotOffered(NotAllowedNow):
+    code = "method-not-offered"
+    retry = Retry.AGAIN
+    summary = "That method does not complete this sign-in."
+    next_step = "Use one of the methods that were offered."
+
+
+@unique
+class NumberFault(StrEnum):
+    """Why a telephone number can't be used."""
+
+    NOT_A_NUMBER = "not-a-number"
+    COUNTRY = "country"
+    KIND = "kind"
+    OFFICE = "office"
+    NO_TEXT = "no-text"
+
+
+class NumberUnfit(RequestRefused):
+    code = "number-unfit"
+    retry = Retry.AGAIN
+    summary = "This telephone number can't be used."
+    next_step = "Give the number of a mobile phone of your own."
+
+    def __init__(self, reason: NumberFault, message: str | None = None, *, next_step: str | None = None) -> None:
+        self.reason = reason
+        super().__init__(message, next_step=next_step, detail=str(reason))
+
+    def fields(self) -> dict[str, Any]:
+        return {"reason": str(self.reason)}
+
+
+@unique
+class SendFault(StrEnum):
+    """Why a message or a call did not get out."""
+
+    NOT_SET_UP = "not-set-up"
+    UNREACHABLE = "unreachable"
+    LIMITED = "limited"
+    RECIPIENT = "recipient"
+    REFUSED = "refused"
+    DAMAGED = "damaged"
+
+
+_SEND_FAULTS: Mapping[SendFault, str] = {
+    SendFault.NOT_SET_UP: "This server does not send messages of that kind.",
+    SendFault.LIMITED: "The service that sends messages takes no more at the moment.",
+    SendFault.RECIPIENT: "This number or address can't be reached that way.",
+}
+
+
+class SendFailed(RequestRefused):
+    code = "send-failed"
+    retry = Retry.AGAIN
+    summary = "The message could not be sent."
+    next_step = "Try again in a minute, or use another method."
+
+    def __init__(self, reason: SendFault, *, detail: str = "") -> None:
+        self.reason = reason
+        super().__init__(_SEND_FAULTS.get(reason), detail=detail or str(reason))
+
+    def fields(self) -> dict[str, Any]:
+        return {"reason": str(self.reason)}
+
+
 class StepUp(RequestRefused):
     code = "step-up"
     retry = Retry.AGAIN
@@ -520,6 +588,7 @@ class RejectReason(StrEnum):
     CREDENTIALS_WRONG = "credentials-wrong"
     CODE_WRONG = "code-wrong"
     ENROLMENT_CODE_WRONG = "enrolment-code-wrong"
+    DECLINED = "declined"
     CLIENT_DATA_TYPE = "client-data-type"
     CHALLENGE_MISMATCH = "challenge-mismatch"
     ORIGIN_MISMATCH = "origin-mismatch"

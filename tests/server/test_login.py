@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from tokenbridge.rp.policy import Decision, Outcome
 from tokenbridge.rp.proof import Factor, Method, Proof
 from tokenbridge.server import login
 from tokenbridge.server.login import (
+    ApprovalPresented,
     AwaitingCode,
     AwaitingPassword,
     Cancel,
@@ -25,6 +27,7 @@ from tokenbridge.server.login import (
     Judged,
     Judging,
     KeyPresented,
+    MethodAsked,
     PasswordPresented,
     Recorded,
     Refusal,
@@ -60,7 +63,11 @@ KEY = Proof(
     at=AT,
 )
 CODE = Proof(method=Method.RECOVERY, factors=frozenset({Factor.POSSESSION}), credential="recovery:1", at=AT)
+TEXT = Proof(method=Method.SMS, factors=frozenset({Factor.POSSESSION}), credential="sms:1", at=AT)
+CALL = Proof(method=Method.VOICE, factors=frozenset({Factor.POSSESSION}), credential="voice:1", at=AT)
 PROOFS = {
+    Method.SMS: (PWD, TEXT),
+    Method.VOICE: (PWD, CALL),
     Method.CARD: (CARD,),
     Method.KEY: (KEY,),
     Method.PASSWORD: (PWD,),
@@ -68,6 +75,7 @@ PROOFS = {
     Method.RECOVERY: (PWD, CODE),
 }
 THEN = (Method.KEY, Method.TOTP, Method.RECOVERY)
+PHONE = (Method.SMS, Method.VOICE)
 DOUBT = (UndecidedReason.REVOCATION_UNREACHABLE,)
 
 
@@ -93,6 +101,12 @@ STATES = {
     "code": AwaitingCode(account=ALICE, proofs=(PWD,)),
     "code, tries spent": AwaitingCode(account=ALICE, attempts=login.MAX_ATTEMPTS),
     "second step": AwaitingCode(account=ALICE, proofs=(PWD,), methods=THEN),
+    "phone": AwaitingCode(account=ALICE, proofs=(PWD,), methods=PHONE),
+    "message sent": AwaitingCode(account=ALICE, proofs=(PWD,), methods=PHONE, started=Method.SMS, starts=1),
+    "called": AwaitingCode(account=ALICE, proofs=(PWD,), methods=PHONE, started=Method.VOICE, starts=1),
+    "too many messages": AwaitingCode(
+        account=ALICE, proofs=(PWD,), methods=PHONE, started=Method.SMS, starts=login.MAX_STARTS
+    ),
     "signed in": SignedIn(account=ALICE),
     "denied": Denied(account=ALICE),
     "dead": Dead(reason="signature-invalid"),
@@ -105,6 +119,12 @@ EVENTS = {
     "key": KeyPresented(),
     "code": CodePresented(),
     "recovery code": CodePresented(by=Method.RECOVERY),
+    "ask for a message": MethodAsked(by=Method.SMS),
+    "ask for a call": MethodAsked(by=Method.VOICE),
+    "ask for the app": MethodAsked(by=Method.TOTP),
+    "message's code": CodePresented(by=Method.SMS),
+    "call's code": CodePresented(by=Method.VOICE),
+    "approval": ApprovalPresented(),
     "cancel": Cancel(),
     "time": TimeIsUp(),
     "card allows": judged(Method.CARD, Outcome.ALLOW),
@@ -129,10 +149,17 @@ EVENTS = {
     "code refused": Refused(by=Method.TOTP, reason=RejectReason.CODE_WRONG),
     "recovery code allows": judged(Method.RECOVERY, Outcome.ALLOW),
     "recovery code refused": Refused(by=Method.RECOVERY, reason=RejectReason.CODE_WRONG),
+    "message allows": judged(Method.SMS, Outcome.ALLOW),
+    "message refused": Refused(by=Method.SMS, reason=RejectReason.CODE_WRONG),
+    "call allows": judged(Method.VOICE, Outcome.ALLOW),
+    "call of Bob": judged(Method.VOICE, Outcome.ALLOW, account=BOB),
+    "call declined": Refused(by=Method.VOICE, reason=RejectReason.DECLINED, ends=True),
 }
 
 FINAL = ("signed in", "denied", "dead", "expired", "cancelled")
 OPEN = tuple(name for name in STATES if name not in FINAL)
+
+SENT = ("message sent", "too many messages")
 
 # (state, event) -> the state that follows. What is not here is illegal: refused, and nothing changes.
 AFTER_PASSWORD = {
@@ -141,6 +168,22 @@ AFTER_PASSWORD = {
     "password lacks a second step": AwaitingCode(account=ALICE, proofs=(PWD,), methods=THEN),
     "password lacks a card": Denied(account=ALICE),
     "password denied": Denied(account=ALICE),
+}
+WAITING = ("code", "second step", "phone", "message sent", "called", "too many messages")
+ASKING = {
+    "code": Method.TOTP,
+    "recovery code": Method.RECOVERY,
+    "ask for a message": Method.SMS,
+    "ask for a call": Method.VOICE,
+    "ask for the app": Method.TOTP,
+    "message's code": Method.SMS,
+    "call's code": Method.VOICE,
+}
+DOWNGRADES = {
+    (state, event): replace(STATES[state], attempts=1)
+    for state in WAITING
+    for event, by in ASKING.items()
+    if by not in STATES[state].methods
 }
 STARTED = ("started", "started, tries spent", "started for Alice", "started for nobody")
 LEGAL = {
@@ -178,6 +221,25 @@ LEGAL = {
     ("second step", "recovery code"): AwaitingCode(account=ALICE, proofs=(PWD,), methods=THEN, attempts=1),
     ("second step", "recovery code allows"): SignedIn(account=ALICE),
     ("second step", "recovery code refused"): STATES["second step"],
+    **DOWNGRADES,
+    **{
+        ("code, tries spent", event): Dead(reason="too-many-attempts") for event in ASKING if event != "ask for the app"
+    },
+    **{
+        (name, "ask for a message"): replace(STATES[name], started=Method.SMS, starts=STATES[name].starts + 1)
+        for name in ("phone", "message sent", "called")
+    },
+    **{
+        (name, "ask for a call"): replace(STATES[name], started=Method.VOICE, starts=STATES[name].starts + 1)
+        for name in ("phone", "message sent", "called")
+    },
+    **{("too many messages", event): STATES["too many messages"] for event in ("ask for a message", "ask for a call")},
+    **{(name, "message's code"): replace(STATES[name], attempts=1) for name in SENT},
+    **{(name, "message allows"): SignedIn(account=ALICE) for name in SENT},
+    **{(name, "message refused"): STATES[name] for name in SENT},
+    ("called", "approval"): STATES["called"],
+    ("called", "call allows"): SignedIn(account=ALICE),
+    ("called", "call declined"): Dead(reason="declined"),
     **{(name, "cancel"): Cancelled() for name in OPEN},
     **{(name, "time"): Expired() for name in OPEN},
     **{

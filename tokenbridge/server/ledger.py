@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from tokenbridge import log
-from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, Retry, TokenbridgeError, TooMany
+from tokenbridge.errors import MethodNotOffered, NotAllowedNow, Rejected, RejectReason, Retry, TokenbridgeError, TooMany
 from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login
@@ -30,10 +30,12 @@ _MESSAGES: Final = {
     RejectReason.CREDENTIALS_WRONG: "The user name or the password is wrong.",
     RejectReason.CODE_WRONG: "The code is wrong, or it was used before.",
     RejectReason.SUBJECT_UNKNOWN: "The card is good, but it belongs to no account here.",
+    RejectReason.DECLINED: "The sign-in was declined on the telephone.",
 }
 _STEPS: Final = {
     RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
-    RejectReason.CODE_WRONG: "Wait for the next code of your app and type that.",
+    RejectReason.CODE_WRONG: "Type the newest code with care; of an app, wait for the next one.",
+    RejectReason.DECLINED: "If it was not you who declined, change your password and tell your IT service desk.",
     RejectReason.SUBJECT_UNKNOWN: "Ask your IT service desk to enrol the card.",
 }
 
@@ -238,6 +240,10 @@ def _error(refuse: login.Refuse) -> TokenbridgeError:
             return Rejected(RejectReason.CHALLENGE_EXPIRED, "The sign-in took too long.")
         case login.Refusal.NOT_NOW:
             return NotAllowedNow("This sign-in does not take that now: it has ended or awaits something else.")
+        case login.Refusal.DOWNGRADE:
+            return MethodNotOffered()
+        case login.Refusal.STARTS:
+            return TooMany("No more messages or calls in this sign-in.", next_step="Start the sign-in again.")
         case login.Refusal.EVIDENCE:
             return _evidence_error(refuse)
 

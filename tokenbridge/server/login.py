@@ -3,7 +3,8 @@
     Started --card, key--> Judging --allow--> SignedIn
        |                      |--challenge--> AwaitingPassword --password--> AwaitingCode --code--> SignedIn
        |                      `--refused----> Dead                                |
-       `--password--> AwaitingCode                                                `--key--> Judging
+       `--password--> AwaitingCode                                                |--key--> Judging
+                                                                                  `--start, then code or approval
     Any state that is not final: cancel -> Cancelled, too late -> Expired, policy says deny -> Denied.
 
 Judging exists so that a nonce is spent at the moment when evidence arrives, before anybody knows whether it is good.
@@ -18,7 +19,7 @@ from typing import Final, TypeAlias, assert_never
 from tokenbridge.errors import RejectReason, UndecidedReason
 from tokenbridge.rp.assurance import Assurance
 from tokenbridge.rp.policy import Decision, Outcome
-from tokenbridge.rp.proof import Method, Proof
+from tokenbridge.rp.proof import FALLBACK_METHODS, Method, Proof
 from tokenbridge.rp.rules import Lifetimes
 
 MAX_ATTEMPTS: Final = 5
@@ -27,7 +28,16 @@ MAX_ATTEMPTS: Final = 5
 NOBODY: Final = 0
 """Stands for the account of a name that has no keys: no account has this number."""
 
-_SECOND: Final = (Method.TOTP, Method.RECOVERY, Method.KEY)
+MAX_STARTS: Final = 8
+"""How often a message may be sent, a call made or an approval asked for in one transaction."""
+
+STARTED_FIRST: Final = frozenset({Method.SMS, Method.WHATSAPP, Method.VOICE, Method.NUMBER_MATCH})
+"""Methods that do nothing before somebody asks for them."""
+
+APPROVED_ELSEWHERE: Final = frozenset({Method.VOICE, Method.NUMBER_MATCH})
+"""Started methods that are answered on the telephone; the client asks whether that has happened."""
+
+_SECOND: Final = FALLBACK_METHODS | {Method.KEY}
 """What may follow a password in the same transaction."""
 
 # --- states ----------------------------------------------------------------------------------------------------
@@ -69,13 +79,18 @@ class AwaitingPassword:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitingCode:
-    """A code of the account, or its key, is awaited: what `methods` names."""
+    """A code of the account, its key, or its approval elsewhere is awaited: what `methods` names.
+
+    `started`: the method that was started last, `starts` how often any was. Only what was started last counts.
+    """
 
     account: int
     proofs: tuple[Proof, ...] = ()
     doubts: tuple[UndecidedReason, ...] = ()
     attempts: int = 0
     methods: tuple[Method, ...] = (Method.TOTP,)
+    started: Method | None = None
+    starts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +150,18 @@ class CodePresented:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MethodAsked:
+    """Somebody wants the method `by` to be started: a message, a call, or a question to the telephone."""
+
+    by: Method
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalPresented:
+    """The telephone has answered; what it said is not known yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """What was presented is good (or, with `doubts`, undecided), and this is what policy makes of all proofs so far.
 
@@ -151,7 +178,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """What was presented is bad. `account` is whom it concerned, when known: for the audit trail only."""
+    """What was presented is bad. `account` is whom it concerned, when known: for the audit trail only.
+
+    `ends`: nothing more may be tried, because the person said that it was not they who asked.
+    """
 
     by: Method
     reason: RejectReason
@@ -159,6 +189,7 @@ class Refused:
     next_step: str = ""
     detail: str = ""
     account: int | None = None
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +202,9 @@ class TimeIsUp:
     pass
 
 
-Presented: TypeAlias = CardPresented | KeyPresented | PasswordPresented | CodePresented
+Presented: TypeAlias = (
+    CardPresented | KeyPresented | PasswordPresented | CodePresented | MethodAsked | ApprovalPresented
+)
 Event: TypeAlias = Presented | Judged | Refused | Cancel | TimeIsUp
 
 # --- effects ---------------------------------------------------------------------------------------------------
@@ -185,6 +218,7 @@ class Recorded(StrEnum):
     CHALLENGED = "challenged"
     DENIED = "denied"
     REFUSED = "refused"
+    DOWNGRADE = "method-not-offered"
     TOO_MANY = "too-many-attempts"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
@@ -225,6 +259,8 @@ class Refusal(StrEnum):
     TOO_MANY = "too-many"
     EXPIRED = "expired"
     EVIDENCE = "evidence"
+    DOWNGRADE = "downgrade"
+    STARTS = "starts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,10 +328,38 @@ def _presented(state: State, event: Presented) -> Step:
             return _to(judging, Proceed())
         case PasswordPresented(), Started() | AwaitingPassword():
             return _attempt(state)
-        case CodePresented(), AwaitingCode() if event.by in state.methods:
-            return _attempt(state)
+        case CodePresented() | MethodAsked() | ApprovalPresented(), AwaitingCode():
+            return _second(state, event)
         case _:
             return _not_now(state)
+
+
+def _second(state: AwaitingCode, event: CodePresented | MethodAsked | ApprovalPresented) -> Step:
+    if isinstance(event, ApprovalPresented):
+        return _stay(state, Proceed()) if state.started in APPROVED_ELSEWHERE else _not_now(state)
+    if event.by not in state.methods:
+        return _downgrade(state, event.by)
+    if isinstance(event, CodePresented):
+        typed = event.by not in APPROVED_ELSEWHERE and _is_ready(state, event.by)
+        return _attempt(state) if typed else _not_now(state)
+    if event.by not in STARTED_FIRST:
+        return _not_now(state)
+    if state.starts >= MAX_STARTS:
+        return _stay(state, Refuse(why=Refusal.STARTS))
+    return _to(replace(state, started=event.by, starts=state.starts + 1), Proceed())
+
+
+def _is_ready(state: AwaitingCode, by: Method) -> bool:
+    return by not in STARTED_FIRST or by is state.started
+
+
+def _downgrade(state: AwaitingCode, by: Method) -> Step:
+    """A method that the decision did not name. It counts as an attempt, so that trying them all ends the sign-in."""
+    counted = _attempt(state)
+    if not counted.proceeds:
+        return counted
+    record = Record(what=Recorded.DOWNGRADE, account=state.account, detail=f"{by} was not offered")
+    return _to(counted.state, record, Refuse(why=Refusal.DOWNGRADE))
 
 
 def _awaits(state: State, by: Method, account: int | None) -> bool:
@@ -308,7 +372,8 @@ def _awaits(state: State, by: Method, account: int | None) -> bool:
         case AwaitingPassword():
             return by is Method.PASSWORD and account == state.account
         case AwaitingCode():
-            return by in state.methods and by is not Method.KEY and account == state.account
+            fits = by in state.methods and by is not Method.KEY and _is_ready(state, by)
+            return fits and account == state.account
         case _:
             return False
 
@@ -356,7 +421,7 @@ def _told(what: Recorded, event: Judged) -> tuple[Record, Answer]:
 def _refused(state: State, event: Refused) -> Step:
     record = Record(what=Recorded.REFUSED, account=event.account, detail=f"{event.by}: {event.detail or event.reason}")
     refuse = Refuse(why=Refusal.EVIDENCE, reason=event.reason, message=event.message, next_step=event.next_step)
-    if isinstance(state, Judging):
+    if isinstance(state, Judging) or event.ends:
         return _to(Dead(reason=event.reason), record, refuse)
     return _to(state, record, refuse)
 

@@ -20,11 +20,13 @@ from tokenbridge.errors import (
     NoSession,
     NotAllowedNow,
     NotFound,
+    NumberUnfit,
     OriginRefused,
     PolicyRefuses,
     Rejected,
     RejectReason,
     RequestRefused,
+    SendFailed,
     SetupError,
     StepUp,
     TokenbridgeError,
@@ -50,6 +52,8 @@ STATUS: Final[dict[type[TokenbridgeError], HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
     StepUp: HTTPStatus.FORBIDDEN,
     FormStale: HTTPStatus.FORBIDDEN,
+    NumberUnfit: HTTPStatus.BAD_REQUEST,
+    SendFailed: HTTPStatus.BAD_GATEWAY,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 

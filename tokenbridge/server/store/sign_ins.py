@@ -105,7 +105,12 @@ def dump(state: login.State) -> tuple[str, dict[str, Any]]:
     name = type(state).__name__
     match state:
         case login.AwaitingCode():
-            return name, {**_dump_waiting(state), "methods": [str(method) for method in state.methods]}
+            return name, {
+                **_dump_waiting(state),
+                "methods": [str(method) for method in state.methods],
+                "started": str(state.started) if state.started is not None else None,
+                "starts": state.starts,
+            }
         case login.AwaitingPassword():
             return name, _dump_waiting(state)
         case login.Judging():
@@ -150,7 +155,13 @@ def _waiting(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _code(data: Mapping[str, Any]) -> login.AwaitingCode:
     methods = tuple(Method(name) for name in data.get("methods", [Method.TOTP]))
-    return login.AwaitingCode(**_waiting(data), methods=methods)
+    started = data.get("started")
+    return login.AwaitingCode(
+        **_waiting(data),
+        methods=methods,
+        started=Method(started) if started is not None else None,
+        starts=data.get("starts", 0),
+    )
 
 
 def _judging(data: Mapping[str, Any]) -> login.Judging:
