@@ -190,7 +190,7 @@ class SessionRow(Base):
     idle_seconds: Mapped[int] = mapped_column(Integer, server_default="900")
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
-    device: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    device: Mapped[str | None] = mapped_column(String(64))
 
 
 class Throttle(Base):
