@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.conftest import PASSWORD, Bench, Person, Server, _client, make_bench, now, serving
+from tests.server.conftest import PASSWORD, Bench, Databases, Person, Server, _client, make_bench, now, serving
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.server.operator import people
 from tokenbridge.server.store import accounts
@@ -97,12 +97,12 @@ class Portal:
 
 
 @pytest.fixture(scope="session")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
+def portal(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Iterator[Portal]:
     data = tmp_path_factory.mktemp("portal") / "data"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     origin = f"https://localhost:{port}"
-    bench = make_bench(data, RigPki.create(now=now()), origin=origin)
+    bench = make_bench(data, RigPki.create(now=now()), origin=origin, database=databases.new())
     (data / "policy.toml").write_text(SELF_ENROL)
     with serving(data, port=port) as server:
         yield Portal(bench=bench, server=server, origin=origin)

@@ -37,7 +37,7 @@ class OwnSessions:
             return [
                 SessionView(
                     id=row.id,
-                    device=row.device,
+                    device=row.device or "",
                     level=AAL(int(row.assurance["aal"])),
                     started_at=row.started_at,
                     last_used=max(row.started_at, row.idle_expires_at - dt.timedelta(seconds=row.idle_seconds)),

@@ -18,7 +18,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
-    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -153,7 +152,6 @@ class TotpSecret(Base):
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     secret: Mapped[bytes] = mapped_column(LargeBinary)
     last_step: Mapped[int] = mapped_column(BigInteger, default=0)
-    algorithm: Mapped[str] = mapped_column(String(16), default="sha1")
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
 
 
@@ -192,7 +190,7 @@ class SessionRow(Base):
     idle_seconds: Mapped[int] = mapped_column(Integer, server_default="900")
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
-    device: Mapped[str] = mapped_column(String(64), server_default=text("''"))
+    device: Mapped[str | None] = mapped_column(String(64))
 
 
 class Throttle(Base):

@@ -13,7 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("accounts", sa.Column("mfa_since", sa.DateTime(timezone=True), nullable=True))
-    op.add_column("sessions", sa.Column("device", sa.String(length=64), nullable=False, server_default=sa.text("''")))
+    op.add_column("sessions", sa.Column("device", sa.String(length=64), nullable=True))
 
 
 def downgrade() -> None:
