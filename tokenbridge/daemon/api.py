@@ -37,6 +37,7 @@ from tokenbridge.daemon.settings import Settings
 from tokenbridge.daemon.site import Site, Sites, origin_of
 from tokenbridge.daemon.steps import ANSWERABLE, CARD, KEY, PASSWORD, Wish
 from tokenbridge.daemon.streams import Streams
+from tokenbridge.daemon.workstation import WorkstationNames
 from tokenbridge.errors import (
     AccessDenied,
     BadRequest,
@@ -71,6 +72,7 @@ class Services:
     bridge: Bridge
     sites: Sites
     stopping: asyncio.Event
+    names: WorkstationNames | None = None
     pending: Pending = field(default_factory=Pending)
     streams: Streams = field(default_factory=Streams)
     started: float = field(default_factory=time.monotonic)
@@ -232,7 +234,9 @@ class Handlers:
     def site(self, body: Mapping[str, Any]) -> Site:
         """The site that `url` and `ca` name. Raises `BadRequest`, `SetupError`."""
         ca = text(body, "ca")
-        return Site(self._services.sites.client(Path(ca) if ca else None), origin_of(text(body, "url")))
+        origin, names = origin_of(text(body, "url")), self._services.names
+        device = names.at(origin) if names is not None else ""
+        return Site(self._services.sites.client(Path(ca) if ca else None), origin, device)
 
     def wish(self, body: Mapping[str, Any], origin: str, asked_by: str) -> Wish:
         """How the caller wants to sign in."""

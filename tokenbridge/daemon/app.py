@@ -26,6 +26,7 @@ from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.runner import Bridge
 from tokenbridge.daemon.settings import Settings
 from tokenbridge.daemon.site import Sites
+from tokenbridge.daemon.workstation import WorkstationNames
 from tokenbridge.errors import AlreadyRunning, SetupError
 from tokenbridge.transport.base import Trace
 from tokenbridge.transport.key_monitor import KeyMonitor
@@ -113,7 +114,9 @@ async def _serve(chosen: Settings, listener: socket.socket, ready_fd: int | None
     known = KnownCards(state / "cards.json" if chosen.remember_cards else None)
     sites = Sites(chosen.site_seconds, chosen.ca_file)
     stopping = asyncio.Event()
-    services = Services(settings=chosen, bridge=Bridge(devices=devices, known=known), sites=sites, stopping=stopping)
+    names = WorkstationNames(state)
+    bridge = Bridge(devices=devices, known=known)
+    services = Services(settings=chosen, bridge=bridge, sites=sites, stopping=stopping, names=names)
     config = uvicorn.Config(
         make_app(services), http=SameUserProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False, date_header=False, timeout_graceful_shutdown=STOP_SECONDS,

@@ -152,8 +152,10 @@ def _identity(path: Path) -> tuple[str, int, int]:
 class Site:
     """One site."""
 
-    def __init__(self, client: httpx.AsyncClient, origin: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, origin: str, device: str = "") -> None:
+        """`device`: by what this site knows the workstation again; empty: not at all."""
         self._client = client
+        self._device = device
         self.origin = origin
 
     async def open(self, username: str = "") -> Offer:
@@ -161,7 +163,7 @@ class Site:
 
         `username` when the site must name the credentials of that account to the key.
         """
-        named = {"username": username} if username else {}
+        named = {name: value for name, value in (("username", username), ("device", self._device)) if value}
         answer = await self.call("POST", "/api/sign-in", {"client": "tokenbridge", **named})
         offer = offer_of(answer)
         if offer.origin != self.origin:

@@ -35,6 +35,7 @@ class Decision:
     `methods`: what completes the sign-in, in the order in which to ask (challenge only). A password, when listed,
     comes first and the others follow it. `assurance` is the sum of the proofs that counted under the rule;
     `lifetimes` are for the session that it opens; `policy` says which edition of the policy decided.
+    `signals` is what was noticed about the sign-in, whether or not the rule minds it.
     """
 
     outcome: Outcome
@@ -46,6 +47,7 @@ class Decision:
     assurance: Assurance = NOTHING
     lifetimes: Lifetimes = LIFETIMES[AAL.AAL3]
     policy: str = ""
+    signals: tuple[Signal, ...] = ()
 
 
 def decide(
@@ -68,7 +70,8 @@ def decide(
     decision = decide_by(policy.demands_on(rule, context), assurance, context, undecided)
     exemption = policy.exemption(context)
     excused = (_excused(exemption),) if exemption is not None else ()
-    return replace(decision, reasons=(*decision.reasons, *excused, *notes))
+    noticed = tuple(signal for signal in Signal if signal in context.signals)
+    return replace(decision, reasons=(*decision.reasons, *excused, *notes), signals=noticed)
 
 
 def decide_by(rule: Rule, given: Assurance, context: Context, undecided: Sequence[Undecided] = ()) -> Decision:

@@ -13,10 +13,12 @@ from tokenbridge.errors import BadRequest, NoSession, NotAllowedNow
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.webeid import Algorithm
 from tokenbridge.server import problems
+from tokenbridge.server.client_address import client_address
 from tokenbridge.server.ledger import Done
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.sign_in import SignInDesk, Ticket
 from tokenbridge.server.store.sessions import describe
+from tokenbridge.server.whereabouts import MAX_DEVICE, whereabouts
 
 router = APIRouter()
 
@@ -29,9 +31,13 @@ class Body(BaseModel):
 
 
 class StartBody(Body):
-    """`client` names the program that asks; policy rules may refer to it. `username`: whose keys to ask for."""
+    """`client` names the program that asks; policy rules may refer to it. `username`: whose keys to ask for.
+
+    `device` is a random word that a browser or workstation keeps: one that is new to the account is told to the policy.
+    """
 
     client: Client
+    device: str | None = Field(default=None, min_length=16, max_length=MAX_DEVICE)
     username: str | None = Field(default=None, min_length=1, max_length=128)
 
 
@@ -91,9 +97,10 @@ async def healthz() -> dict[str, str]:
 
 
 @router.post("/api/sign-in", status_code=201, responses=ERRORS)
-async def start(body: StartBody, desk: SignIns) -> dict[str, Any]:
+async def start(body: StartBody, request: Request, desk: SignIns) -> dict[str, Any]:
     """Begin a sign-in: what to sign, until when, and what is accepted."""
-    return _ticket(await desk.start(body.client, body.username))
+    where = whereabouts(client_address(request), body.device or "")
+    return _ticket(await desk.start(body.client, where, body.username))
 
 
 @router.post("/api/sign-in/{transaction}/card", responses=ERRORS)

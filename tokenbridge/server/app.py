@@ -17,11 +17,13 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
+from tokenbridge.rp.risk import Limits
 from tokenbridge.server import api, app_password_api, hand_over_api, key_api, key_rules, passwords, revocation
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.client_address import ClientAddresses
+from tokenbridge.server.countries import Countries
 from tokenbridge.server.enrolment_gate import EnrolmentGate
 from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_book import KeyModelBook
@@ -49,6 +51,7 @@ from tokenbridge.server.portal import problems as portal_problems
 from tokenbridge.server.portal.front import Front, environment
 from tokenbridge.server.portal.statics import StaticFiles
 from tokenbridge.server.revocation import RevocationFetcher
+from tokenbridge.server.risk import RiskDesk
 from tokenbridge.server.self_service.activity import Activity
 from tokenbridge.server.self_service.authenticator import AuthenticatorEnrolment
 from tokenbridge.server.self_service.own_sessions import OwnSessions
@@ -92,7 +95,9 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     )
     database = Database(settings.database_url, connections=settings.database_connections)
     trust, book = TrustBook(database), KeyBook(settings.key_file)
-    ledger = Ledger(database, book, clock)
+    app.state.countries = countries = Countries(settings.countries)
+    limits = Limits(travel=dt.timedelta(minutes=settings.risk_travel_minutes), failures=settings.risk_failures)
+    ledger = Ledger(database, book, clock, RiskDesk(keys=book, countries=countries, limits=limits))
     app.state.recorder = recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
     policy = PolicyBook(
         settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=recorder).changed
@@ -113,6 +118,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=policy, clock=clock, at=at),
         passwords=PasswordSignIn(database=database, ledger=ledger, keys=book, policy=policy),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
+        clock=clock,
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
     app.state.hand_overs = HandOverDesk(database, book, clock, trust, app.state.sign_ins)
@@ -191,4 +197,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await parts.revocation.close()
         parts.hashing.shutdown(wait=False, cancel_futures=True)
         app.state.recorder.shutdown()
+        app.state.countries.close()
         app.state.database.close()

@@ -37,6 +37,7 @@ from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Clock
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.policy_book import PolicyBook
+from tokenbridge.server.risk import Circumstances
 from tokenbridge.server.step_up import StepUpRule
 from tokenbridge.server.store import accounts, app_passwords, audit, sessions, throttle
 from tokenbridge.server.store.app_passwords import USED_EVERY, Good, NewAppPassword
@@ -142,7 +143,8 @@ class AppPasswords:
         if good is None or who is None or who.disabled:
             self._failed(about, client, who, request)
         proof = Proof(method=Method.APP_PASSWORD, factors=_KNOWLEDGE, credential=f"app-password:{good.id}", at=now)
-        decision = judge(edition, Shown(by=Method.APP_PASSWORD, proofs=(proof,)), who, client, now).decision
+        shown = Shown(by=Method.APP_PASSWORD, proofs=(proof,))
+        decision = judge(edition, shown, who, Circumstances(client=client), now).decision
         if decision.outcome is not Outcome.ALLOW:
             raise PolicyRefuses(decision.sentence)
         self._used(good, who, client, request)

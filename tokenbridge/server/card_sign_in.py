@@ -10,9 +10,9 @@ from tokenbridge.errors import Rejected
 from tokenbridge.rp.certs import RevocationData
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import card_evidence, login
-from tokenbridge.server.card_evidence import Presented
+from tokenbridge.server.card_evidence import Presented, Verdict
 from tokenbridge.server.judge import Shown, judge
-from tokenbridge.server.ledger import Clock, Done, Ledger
+from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sign_ins import Pending
@@ -61,10 +61,14 @@ class CardSignIn:
         except Rejected as err:
             self._refuse(attempt.token, attempt.request, err)
         shown = Shown(by=Method.CARD, proofs=verdict.proofs, doubts=verdict.doubts)
-        event = judge(self.policy.current(), shown, verdict.person, pending.client, now)
-        decision = replace(event.decision, reasons=(*event.decision.reasons, *verdict.notes))
-        done = self.ledger.advance(attempt.token, attempt.request, replace(event, decision=decision))
+        done = self.ledger.advance(attempt.token, attempt.request, lambda moment: self._judged(moment, shown, verdict))
         return done, bool(verdict.doubts)
+
+    def _judged(self, moment: Moment, shown: Shown, verdict: Verdict) -> login.Judged:
+        who = verdict.person
+        event = judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
+        decision = replace(event.decision, reasons=(*event.decision.reasons, *verdict.notes))
+        return replace(event, decision=decision)
 
     def _refuse(self, token: str, request: str, err: Rejected) -> NoReturn:
         """Record bad evidence; what the machine says to it is raised."""

@@ -15,6 +15,7 @@ from tokenbridge.rp.rules import Context
 from tokenbridge.server import login
 from tokenbridge.server.people import Person
 from tokenbridge.server.policy_book import Edition
+from tokenbridge.server.risk import Circumstances
 
 _DISABLED: Final = "Not signed in: this account is disabled."
 
@@ -28,11 +29,18 @@ class Shown:
     doubts: tuple[UndecidedReason, ...] = ()
 
 
-def judge(edition: Edition, shown: Shown, who: Person, client: str, now: dt.datetime) -> login.Judged:
-    """The event that says what the policy decides about what `who` has shown to `client`."""
+def judge(edition: Edition, shown: Shown, who: Person, at: Circumstances, now: dt.datetime) -> login.Judged:
+    """The event that says what the policy decides about what `who` has shown."""
     assurance = assess(shown.proofs)
     context = Context(
-        client=client, enrolled=who.enrolled, groups=who.groups, now=now, account=who.username, since=who.since
+        client=at.client,
+        enrolled=who.enrolled,
+        groups=who.groups,
+        now=now,
+        account=who.username,
+        address=at.address,
+        signals=at.signals,
+        since=who.since,
     )
     doubts = [Undecided(reason) for reason in shown.doubts]
     decision = _disabled() if who.disabled else decide(edition.policy, assurance, context, undecided=doubts)

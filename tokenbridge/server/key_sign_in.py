@@ -164,7 +164,7 @@ class KeySignIn:
             self._warn(moment, who.username, found)
         proofs = () if doubts else (self._proof(moment, found),)
         shown = Shown(by=Method.KEY, proofs=(*judging.proofs, *proofs), doubts=(*judging.doubts, *doubts))
-        return judge(self.policy.current(), shown, who, moment.pending.client, moment.now)
+        return judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
 
     def _proof(self, moment: Moment, found: _Found) -> Proof:
         key = found.key

@@ -17,9 +17,11 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.people import Person, person
+from tokenbridge.server.risk import Circumstances, RiskDesk
 from tokenbridge.server.store import audit, cards, sessions, sign_ins, throttle
 from tokenbridge.server.store.database import Database
-from tokenbridge.server.store.sign_ins import Pending
+from tokenbridge.server.store.sign_ins import NewSignIn, Pending
+from tokenbridge.server.whereabouts import Whereabouts
 
 Clock = Callable[[], dt.datetime]
 MAX_TOKEN: Final = 128
@@ -70,6 +72,7 @@ class Moment:
     tx: Session
     now: dt.datetime
     request: str
+    risk: RiskDesk
     pending: Pending
     state: login.State
     answer: login.Answer | None = None
@@ -78,9 +81,25 @@ class Moment:
     opened: Opened | None = None
     events: list[audit.Event] = field(default_factory=list)
 
+    def circumstances(self, account: int) -> Circumstances:
+        """What policy is told beside the proofs, if this is a sign-in to `account`."""
+        signals = self.risk.notice(self.tx, account, self.pending.where, self.now)
+        return Circumstances(client=self.pending.client, address=self.pending.where.address, signals=signals)
+
     def record(self, event: audit.Event) -> None:
         """Have `event` audited. It is written last of all, since the trail's end is what all writers queue for."""
         self.events.append(event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a sign-in begins with. `expected`: whose keys were offered, as in `login.Started`."""
+
+    client: str
+    where: Whereabouts
+    origin: str
+    ttl: dt.timedelta
+    expected: int | None = None
 
 
 Next = login.Event | Callable[[Moment], login.Event]
@@ -94,24 +113,22 @@ class Ledger:
     `Database.write_shared`.
     """
 
-    def __init__(self, database: Database, book: KeyBook, clock: Clock) -> None:
+    def __init__(self, database: Database, book: KeyBook, clock: Clock, risk: RiskDesk) -> None:
         self._database = database
         self._keys = book
         self._clock = clock
+        self._risk = risk
 
-    def open(
-        self, *, client: str, origin: str, random: bytes, ttl: dt.timedelta, expected: int | None = None
-    ) -> tuple[str, Challenge]:
-        """Begin a transaction; returns its token, which is shown once, and its challenge.
-
-        `expected`: whose keys were offered, as in `login.Started`.
-        """
+    def open(self, beginning: Beginning, *, random: bytes) -> tuple[str, Challenge]:
+        """Begin a transaction; returns its token, which is shown once, and its challenge made of `random`."""
         token, now = keys.new_token(), self._clock()
-        challenge = new_challenge(random=random, origin=origin, now=now, ttl=ttl)
+        challenge = new_challenge(random=random, origin=beginning.origin, now=now, ttl=beginning.ttl)
+        started = login.Started(expected=beginning.expected)
+        new = NewSignIn(client=beginning.client, where=beginning.where, challenge=challenge, started=started)
         with self._database.write_shared() as tx:
             sign_ins.purge(tx, now)
             sessions.purge(tx, now)
-            sign_ins.add(tx, keys.hash_token(token), client, challenge, login.Started(expected=expected))
+            sign_ins.add(tx, keys.hash_token(token), new)
         return token, challenge
 
     def advance(self, token: str, request: str, *events: Next) -> Done:
@@ -123,7 +140,9 @@ class Ledger:
         """
         with self._database.write_shared() as tx:
             pending = _hold(tx, token)
-            work = Moment(tx=tx, now=self._clock(), request=request, pending=pending, state=pending.state)
+            work = Moment(
+                tx=tx, now=self._clock(), request=request, risk=self._risk, pending=pending, state=pending.state
+            )
             if not login.is_final(work.state) and not _in_time(pending.challenge, work.now):
                 events = (login.TimeIsUp(),)
             for event in events:
@@ -163,9 +182,10 @@ class Ledger:
         for effect in result.effects:
             match effect:
                 case login.Record():
-                    work.record(_event(work, effect))
+                    self._record(work, effect)
                 case login.OpenSession():
                     work.opened = self._open_session(work, effect)
+                    self._risk.learn(work.tx, effect.account, work.pending.where, work.now)
                 case login.Answer():
                     work.answer = effect
                     work.person = _person(work, effect.account)
@@ -177,6 +197,11 @@ class Ledger:
             for proof in event.proofs:
                 if proof.method is Method.CARD:
                     cards.used(work.tx, proof.credential, work.now)
+
+    def _record(self, work: Moment, record: login.Record) -> None:
+        work.record(_event(work, record))
+        if record.what is login.Recorded.REFUSED and record.account is not None:
+            self._risk.failed(work.tx, record.account, work.now)
 
     def _open_session(self, work: Moment, effect: login.OpenSession) -> Opened:
         token = keys.new_token()
@@ -212,6 +237,8 @@ def _person(work: Moment, account: int) -> Person | None:
 def _event(work: Moment, record: login.Record) -> audit.Event:
     account = _person(work, record.account) if record.account is not None else None
     detail: dict[str, Any] = {"client": work.pending.client}
+    if work.pending.where.address:
+        detail["address"] = work.pending.where.address
     if record.detail:
         detail["detail"] = record.detail
     if record.assurance is not None:
@@ -223,6 +250,7 @@ def _event(work: Moment, record: login.Record) -> audit.Event:
         detail["reasons"] = [reason.code for reason in record.decision.reasons]
         detail["rule"], detail["policy"] = record.decision.rule, record.decision.policy
         detail["suppressed"] = [str(method) for method in record.decision.suppressed]
+        detail["signals"] = [str(signal) for signal in record.decision.signals]
     return audit.Event(
         event=record.what,
         account=account.username if account is not None else "",

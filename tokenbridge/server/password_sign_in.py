@@ -115,7 +115,7 @@ class PasswordSignIn:
             proofs=(*(waiting.proofs if waiting else ()), proof),
             doubts=waiting.doubts if waiting else (),
         )
-        return judge(self.policy.current(), shown, who, moment.pending.client, moment.now)
+        return judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
 
     def _code_shown(self, moment: Moment, method: Method, code: str) -> login.Event:
         state = moment.state
@@ -127,7 +127,7 @@ class PasswordSignIn:
             return login.Refused(by=method, reason=RejectReason.CODE_WRONG, detail=problem, account=who.id)
         proof = Proof(method=method, factors=_POSSESSION, credential=f"{method}:{who.id}", at=moment.now)
         shown = Shown(by=method, proofs=(*state.proofs, proof), doubts=state.doubts)
-        return judge(self.policy.current(), shown, who, moment.pending.client, moment.now)
+        return judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
 
     def _spend(self, moment: Moment, account: int, method: Method, code: str) -> str:
         """Use a code up; returns what is wrong with it, or nothing."""

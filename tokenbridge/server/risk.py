@@ -15,18 +15,19 @@ from tokenbridge.server.countries import Countries
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.store import places, throttle
 from tokenbridge.server.store.places import Kind
+from tokenbridge.server.whereabouts import Whereabouts
 
 FAILURES: Final = throttle.Limit(kind="failure", most=1_000_000, minutes=60)
 """Counts failed sign-ins of an account; nothing is refused by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whereabouts:
-    """From where a request comes. `device` is what the browser or workstation calls itself by: a random word that it
-    keeps. A false one can only make a sign-in look as unusual as it is."""
+class Circumstances:
+    """What policy is told beside the proofs: the client, from where it asks, and what is unusual."""
 
+    client: str
     address: str = ""
-    device: str = ""
+    signals: frozenset[Signal] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

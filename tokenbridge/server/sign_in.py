@@ -13,15 +13,17 @@ from typing import Any, Final
 from tokenbridge.errors import NotAllowedNow, TooMany
 from tokenbridge.rp.challenge import NONCE_BYTES, Challenge
 from tokenbridge.rp.proof import Method
+from tokenbridge.rp.rules import Context
 from tokenbridge.server import login, passwords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.key_sign_in import KeySignIn, Offer
-from tokenbridge.server.ledger import Done, Ledger
+from tokenbridge.server.ledger import Beginning, Clock, Done, Ledger
 from tokenbridge.server.password_sign_in import PasswordAttempt, PasswordSignIn
 from tokenbridge.server.people import person
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.trust import TrustBook
+from tokenbridge.server.whereabouts import Whereabouts
 
 MOST_HASHING: Final = 32
 """Passwords that may wait for their slow comparison: more would only make everybody wait longer than they would."""
@@ -51,6 +53,7 @@ class Parts:
     security_keys: KeySignIn | None
     passwords: PasswordSignIn
     hashing: ThreadPoolExecutor
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +74,9 @@ class SignInDesk:
         self._parts = parts
         self._hashing = 0
 
-    async def start(self, client: str, username: str | None = None) -> Ticket:
+    async def start(self, client: str, where: Whereabouts, username: str | None = None) -> Ticket:
         """Begin a sign-in for the program `client`; the key's options name the credentials of `username`."""
-        return await asyncio.to_thread(self._start, client, username)
+        return await asyncio.to_thread(self._start, client, where, username)
 
     async def card(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
         """Present a Web eID token. The nonce is spent first, then the token is judged."""
@@ -113,10 +116,11 @@ class SignInDesk:
     async def cancel(self, token: str, request: str) -> None:
         await asyncio.to_thread(self._parts.ledger.advance, token, request, login.Cancel())
 
-    def _after(self, client: str) -> tuple[Method, ...]:
-        """What may follow a password of somebody who has it all."""
-        rules = self._parts.passwords.policy.current().policy.rules
-        rule = next((rule for rule in rules if not rule.clients or client in rule.clients), None)
+    def _after(self, client: str, where: Whereabouts) -> tuple[Method, ...]:
+        """What may follow a password of somebody who has it all, and of whom nothing is known yet."""
+        policy = self._parts.passwords.policy.current().policy
+        context = Context(client=client, enrolled=None, now=self._parts.clock(), address=where.address)
+        rule = policy.rule_for(context)
         ways = rule.fallback if rule is not None else ()
         return tuple(method for method in ways if method in self._takes())
 
@@ -156,22 +160,23 @@ class SignInDesk:
         options = keys.options_after(done) if keys is not None else None
         return done if options is None else replace(done, key_options=options)
 
-    def _start(self, client: str, username: str | None) -> Ticket:
+    def _start(self, client: str, where: Whereabouts, username: str | None) -> Ticket:
         parts = self._parts
         keys = parts.security_keys
         offer = keys.offer(username) if keys is not None else Offer()
-        token, challenge = parts.ledger.open(
+        beginning = Beginning(
             client=client,
+            where=where,
             origin=parts.settings.site,
-            random=secrets.token_bytes(NONCE_BYTES),
             ttl=dt.timedelta(seconds=parts.settings.sign_in_seconds),
             expected=offer.expected,
         )
+        token, challenge = parts.ledger.open(beginning, random=secrets.token_bytes(NONCE_BYTES))
         return Ticket(
             token=token,
             rp_name=parts.settings.name,
             challenge=challenge,
             issuers=parts.trust.current().store.issuer_names,
             key_options=keys.options(challenge, offer.credentials) if keys is not None else None,
-            after_password=self._after(client),
+            after_password=self._after(client, where),
         )

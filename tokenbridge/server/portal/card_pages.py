@@ -25,7 +25,7 @@ Code = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 async def begin(visit: Visitor) -> Response:
     """The link that starts the bridge. The user name, if one was typed, is shown to the person there."""
     front = visit.front
-    ticket = await front.sign_ins.start(PORTAL)
+    ticket = await front.sign_ins.start(PORTAL, visit.where)
     browser = Browser(
         secret=visit.bound,
         account=visit.text("username", MAX_USERNAME),

@@ -20,6 +20,10 @@ SIGN_IN: Final = "__Host-tokenbridge-sign-in"
 PERMIT: Final = "__Host-tokenbridge-first-day"
 """User name and enrolment code, encrypted, between two pages of the first day."""
 
+DEVICE: Final = "__Host-tokenbridge-device"
+"""Random, set before the first sign-in and kept for a year: by it the browser is recognised as one that was used."""
+DEVICE_SECONDS: Final = 365 * 24 * 3600
+
 MAX_VALUE: Final = 1024
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, FileSystemLoader, PackageLoader
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from tokenbridge.server import keys
 from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.keys import KeyBook
@@ -80,6 +81,8 @@ class Front:
         response = self.bare_page(template, status, form_token=visit.form_token, **values)
         if visit.fresh:
             cookies.put(response, cookies.VISIT, visit.bound)
+            if not cookies.get(visit.request, cookies.DEVICE):
+                cookies.put(response, cookies.DEVICE, keys.new_token(), cookies.DEVICE_SECONDS)
         return response
 
     def bare_page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -50,7 +50,7 @@ async def by_password(visit: Visitor) -> Response:
         missing = BadRequest("Enter your user name and your password.", next_step="Fill in both fields.")
         return _first_page(visit, error=missing, username=username)
     desk = visit.front.sign_ins
-    ticket = await desk.start(PORTAL)
+    ticket = await desk.start(PORTAL, visit.where)
     try:
         done = await desk.password(ticket.token, username, password, visit.request_id)
     except _EXPECTED as err:
@@ -61,7 +61,7 @@ async def by_password(visit: Visitor) -> Response:
 @router.post("/sign-in/key-options")
 async def key_options(visit: Visitor) -> Response:
     """Begin a sign-in for a key, with or without a name: what the browser asks the key for."""
-    ticket = await visit.front.sign_ins.start(PORTAL, visit.text("username", MAX_USERNAME) or None)
+    ticket = await visit.front.sign_ins.start(PORTAL, visit.where, visit.text("username", MAX_USERNAME) or None)
     if ticket.key_options is None:
         raise NotAllowedNow("This server takes no security keys.", next_step="Use another way to sign in.")
     answer = JSONResponse({"options": ticket.key_options})

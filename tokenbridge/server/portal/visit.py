@@ -14,9 +14,11 @@ from starlette.requests import Request
 
 from tokenbridge.errors import BadRequest, FormStale, OriginRefused
 from tokenbridge.server import keys
+from tokenbridge.server.client_address import client_address
 from tokenbridge.server.keys import KeyRing
 from tokenbridge.server.portal import cookies
 from tokenbridge.server.portal.front import Front
+from tokenbridge.server.whereabouts import Whereabouts, whereabouts
 
 MAX_FIELDS: Final = 16
 FORM: Final = "application/x-www-form-urlencoded"
@@ -44,6 +46,11 @@ class Visit:
     @property
     def request_id(self) -> str:
         return str(self.request.state.request_id)
+
+    @property
+    def where(self) -> Whereabouts:
+        """From where this visit comes, for policy and risk."""
+        return whereabouts(client_address(self.request), cookies.get(self.request, cookies.DEVICE))
 
     @property
     def form_token(self) -> str:

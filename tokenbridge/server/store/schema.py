@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -166,6 +167,8 @@ class SignIn(Base):
     data: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     version: Mapped[int] = mapped_column(Integer, default=0)
     client: Mapped[str] = mapped_column(String(64))
+    address: Mapped[str] = mapped_column(String(64), server_default=text("''"))
+    device: Mapped[str] = mapped_column(String(64), server_default=text("''"))
     nonce: Mapped[str] = mapped_column(String(128), unique=True)
     origin: Mapped[str] = mapped_column(String(255))
     issued_at: Mapped[dt.datetime] = mapped_column(Utc)

@@ -15,6 +15,7 @@ from tokenbridge.rp.challenge import Challenge
 from tokenbridge.rp.proof import Factor, Method, Proof
 from tokenbridge.server import login
 from tokenbridge.server.store.schema import SignIn
+from tokenbridge.server.whereabouts import NOWHERE, Whereabouts
 
 KEEP: Final = dt.timedelta(hours=1)
 """How long a finished transaction is kept, so that a late client still learns what became of it."""
@@ -43,14 +44,29 @@ class Pending:
     ref: str
     version: int
     client: str
+    where: Whereabouts
     challenge: Challenge
     state: login.State
 
 
-def add(tx: Session, ref: str, client: str, challenge: Challenge, started: login.Started | None = None) -> None:
+BEGUN: Final = login.Started()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSignIn:
+    client: str
+    challenge: Challenge
+    where: Whereabouts = NOWHERE
+    started: login.Started = BEGUN
+
+
+def add(tx: Session, ref: str, new: NewSignIn) -> None:
     """Store a new transaction."""
-    name, data = dump(started or login.Started())
+    client, challenge = new.client, new.challenge
+    name, data = dump(new.started)
     values = {
+        "address": new.where.address,
+        "device": new.where.device,
         "token_hash": ref,
         "state": name,
         "data": data,
@@ -79,7 +95,10 @@ def _read(tx: Session, query: Select[Any], ref: str) -> Pending | None:
         return None
     challenge = Challenge(nonce=row.nonce, origin=row.origin, issued_at=row.issued_at, expires_at=row.expires_at)
     state = parse(row.state, row.data)
-    return Pending(id=row.id, ref=ref, version=row.version, client=row.client, challenge=challenge, state=state)
+    where = Whereabouts(address=row.address, device=row.device)
+    return Pending(
+        id=row.id, ref=ref, version=row.version, client=row.client, where=where, challenge=challenge, state=state
+    )
 
 
 def change(tx: Session, pending: Pending, state: login.State) -> None:
