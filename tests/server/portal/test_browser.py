@@ -410,3 +410,15 @@ def test_the_first_page_is_light_and_quick(window: Window):
     print(f"{sum(sizes)} bytes unpacked, first paint after {milliseconds:.0f} ms")
     assert sum(sizes) < 500_000
     assert milliseconds < 1000
+
+
+def test_the_page_of_the_smartcard(window: Window):
+    window.open("/sign-in")
+    window.fill("User name", "ada")
+    window.press("Use my smartcard")
+    link = window.page.get_by_role("link", name="Open tokenbridge").get_attribute("href")
+    assert link is not None
+    assert link.startswith(f"tokenbridge://hand-over?site={window.portal.origin}&id=")
+    window.look("card")
+    window.open("/sign-in/card/nothing-of-ours")
+    window.look("card-gone")
