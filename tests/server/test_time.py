@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from pytest_mock import MockerFixture
 
 from tests.server.conftest import PASSWORD, Bench, Person, now
 from tokenbridge.server import app, passwords, settings
+from tokenbridge.server.operator import people
 from tokenbridge.server.sign_in import SignInDesk
 from tokenbridge.server.store import audit, database, throttle
 
@@ -250,3 +252,37 @@ def test_a_crash_inside_shows_nothing(fresh: Bench, clock: Clock, mocker):
     assert "secret inside" not in answer.text
     assert "Traceback" not in answer.text
     local.close()
+
+
+@pytest.mark.parametrize("change", ["disable", "password"])
+def test_an_account_that_changes_while_its_password_is_compared(
+    fresh: Bench, local: Local, mocker: MockerFixture, change: str
+):
+    person = fresh.person()
+
+    def slow(encoded: str | None, password: str) -> bool:
+        _change(fresh, person, change)
+        return True
+
+    mocker.patch.object(passwords, "verify", slow)
+    answer = local.step(local.begin(), "password", username=person.username, password=PASSWORD)
+    assert reason(answer) == "credentials-wrong"
+
+
+@pytest.mark.parametrize("change", ["disable", "password"])
+def test_an_account_that_changes_while_its_code_is_awaited(fresh: Bench, local: Local, change: str):
+    person = fresh.person()
+    ticket = local.begin()
+    local.step(ticket, "password", username=person.username, password=PASSWORD)
+    _change(fresh, person, change)
+    outcome = local.step(ticket, "code", method="totp", code=person.code()).json()
+    assert outcome["decision"] != "allow"
+    assert "session" not in outcome
+
+
+def _change(bench: Bench, person: Person, change: str) -> None:
+    with bench.office() as opened:
+        if change == "disable":
+            people.set_disabled(opened, person.username, disabled=True)
+        else:
+            people.set_password(opened, person.username, "another password")

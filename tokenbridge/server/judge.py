@@ -30,8 +30,12 @@ class Shown:
 
 
 def judge(edition: Edition, shown: Shown, who: Person, at: Circumstances, now: dt.datetime) -> login.Judged:
-    """The event that says what the policy decides about what `who` has shown."""
-    assurance = assess(shown.proofs)
+    """The event that says what the policy decides about what `who` has shown.
+
+    A password that was changed since it was shown does not count any more.
+    """
+    proofs = tuple(proof for proof in shown.proofs if proof.method is not Method.PASSWORD or _is_current(proof, who))
+    assurance = assess(proofs)
     context = Context(
         client=at.client,
         enrolled=who.enrolled,
@@ -47,12 +51,16 @@ def judge(edition: Edition, shown: Shown, who: Person, at: Circumstances, now: d
     return login.Judged(
         by=shown.by,
         account=who.id,
-        proofs=shown.proofs,
+        proofs=proofs,
         doubts=shown.doubts,
         # A session is worth what counted under the rule, not all that was shown.
         assurance=decision.assurance if decision.outcome is Outcome.ALLOW else assurance,
         decision=replace(decision, policy=edition.version),
     )
+
+
+def _is_current(proof: Proof, who: Person) -> bool:
+    return proof.credential == who.password
 
 
 def _disabled() -> Decision:

@@ -64,10 +64,11 @@ class PasswordSignIn:
         """Go on with a right password; a wrong one, or one of another account than the card's, is `Rejected`."""
 
         def judged(moment: Moment) -> login.Event:
-            who, waiting = attempt.who, moment.state
+            # Read again: while the slow comparison ran, the account may have been disabled, its password changed.
+            who, waiting = _unchanged(moment, attempt.who), moment.state
             fixed = waiting.account if isinstance(waiting, login.AwaitingPassword) else None
             if not good or who is None or fixed not in (None, who.id):
-                return _wrong_password(who, good=good)
+                return _wrong_password(who or attempt.who, good=good)
             return self._password_shown(moment, who)
 
         return self.ledger.advance(attempt.token, attempt.request, judged)
@@ -109,7 +110,7 @@ class PasswordSignIn:
 
     def _password_shown(self, moment: Moment, who: Person) -> login.Event:
         waiting = moment.state if isinstance(moment.state, login.AwaitingPassword) else None
-        proof = Proof(method=Method.PASSWORD, factors=_KNOWLEDGE, credential=f"password:{who.id}", at=moment.now)
+        proof = Proof(method=Method.PASSWORD, factors=_KNOWLEDGE, credential=who.password, at=moment.now)
         shown = Shown(
             by=Method.PASSWORD,
             proofs=(*(waiting.proofs if waiting else ()), proof),
@@ -154,13 +155,19 @@ class PasswordSignIn:
         return ""
 
 
+def _unchanged(moment: Moment, before: Person | None) -> Person | None:
+    now = person(moment.tx, before.id) if before is not None else None
+    same = now is not None and before is not None and now.password == before.password and not now.disabled
+    return now if same else None
+
+
 def _wrong_password(who: Person | None, *, good: bool) -> login.Refused:
     if who is None:
         detail = "no such user"
     elif who.disabled:
         detail = "account disabled"
     else:
-        detail = "password of another account than the card's" if good else "wrong password"
+        detail = "password of another account than the card's, or changed meanwhile" if good else "wrong password"
     account = who.id if who is not None else None
     return login.Refused(by=Method.PASSWORD, reason=RejectReason.CREDENTIALS_WRONG, detail=detail, account=account)
 

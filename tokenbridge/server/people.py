@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,8 @@ class Person:
     enrolled: frozenset[Method]
     groups: frozenset[str] = frozenset()
     since: dt.datetime | None = None
+    password: str = ""
+    """Names the password in a proof, and changes with it; empty when the account has none."""
 
 
 def person(tx: Session, account_id: int) -> Person | None:
@@ -44,7 +47,14 @@ def person(tx: Session, account_id: int) -> Person | None:
         enrolled=methods,
         groups=own if methods else own | {groups.UNENROLLED},
         since=row.created_at,
+        password=_named(row.id, row.password_hash),
     )
+
+
+def _named(account_id: int, password_hash: str | None) -> str:
+    if password_hash is None:
+        return ""
+    return f"password:{account_id}:{hashlib.sha256(password_hash.encode()).hexdigest()[:16]}"
 
 
 _QUERY: Final = select(
@@ -53,6 +63,7 @@ _QUERY: Final = select(
     Account.display_name,
     Account.disabled,
     Account.created_at,
+    Account.password_hash,
     exists().where(TotpSecret.account_id == Account.id).label("totp"),
     exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
     exists().where(SecurityKey.account_id == Account.id).label("key"),
