@@ -20,7 +20,18 @@ from tokenbridge.server.sign_in import SignInDesk, Ticket
 from tokenbridge.server.store.sessions import describe
 from tokenbridge.server.whereabouts import MAX_DEVICE, whereabouts
 
-router = APIRouter()
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"description": "The request can't be understood"},
+    401: {"description": "No session, or a program that is not known"},
+    403: {"description": "The evidence, the password or the code was refused"},
+    404: {"description": "There is no such sign-in"},
+    409: {"description": "Not at this point of the sign-in"},
+    413: {"description": "The body is too large"},
+    429: {"description": "Too many attempts"},
+    503: {"description": "The server can't work at the moment"},
+}
+
+router = APIRouter(responses=ERRORS)
 
 CODES: Final = (Method.TOTP, Method.RECOVERY)
 Client = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -80,48 +91,38 @@ Sessions = Annotated[SessionDesk, Depends(_sessions)]
 RequestId = Annotated[str, Depends(problems.request_id)]
 Bearer = Annotated[str, Depends(bearer)]
 
-ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"description": "The request can't be understood"},
-    403: {"description": "The evidence, the password or the code was refused"},
-    404: {"description": "There is no such sign-in"},
-    409: {"description": "Not at this point of the sign-in"},
-    413: {"description": "The body is too large"},
-    429: {"description": "Too many attempts"},
-    503: {"description": "The server can't work at the moment"},
-}
-
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.post("/api/sign-in", status_code=201, responses=ERRORS)
+@router.post("/api/sign-in", status_code=201)
 async def start(body: StartBody, request: Request, desk: SignIns) -> dict[str, Any]:
     """Begin a sign-in: what to sign, until when, and what is accepted."""
     where = whereabouts(client_address(request), body.device or "")
     return _ticket(await desk.start(body.client, where, body.username))
 
 
-@router.post("/api/sign-in/{transaction}/card", responses=ERRORS)
+@router.post("/api/sign-in/{transaction}/card")
 async def card(transaction: str, body: CardBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
     """Present a card's signature. The nonce is spent by this, whatever comes of it."""
     return outcome(await desk.card(transaction, body.token, request_id))
 
 
-@router.post("/api/sign-in/{transaction}/password", responses=ERRORS)
+@router.post("/api/sign-in/{transaction}/password")
 async def password(transaction: str, body: PasswordBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
     return outcome(await desk.password(transaction, body.username, body.password, request_id))
 
 
-@router.post("/api/sign-in/{transaction}/code", responses=ERRORS)
+@router.post("/api/sign-in/{transaction}/code")
 async def code(transaction: str, body: CodeBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
     if body.method not in CODES:
         raise BadRequest("That method takes no code here.", next_step="Use the method that the challenge named.")
     return outcome(await desk.code(transaction, body.code, request_id, Method(body.method)))
 
 
-@router.delete("/api/sign-in/{transaction}", status_code=204, responses=ERRORS)
+@router.delete("/api/sign-in/{transaction}", status_code=204)
 async def cancel(transaction: str, desk: SignIns, request_id: RequestId) -> Response:
     await desk.cancel(transaction, request_id)
     return Response(status_code=204)

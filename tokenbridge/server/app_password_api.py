@@ -14,7 +14,7 @@ from tokenbridge.server.api import ERRORS, Bearer, Body, RequestId
 from tokenbridge.server.app_passwords import AppPasswordDesk, Presented
 from tokenbridge.server.key_api import KeyId
 
-router = APIRouter()
+router = APIRouter(responses=ERRORS)
 
 MAX_AUTHORIZATION = 1024
 
@@ -52,7 +52,7 @@ Desk = Annotated[AppPasswordDesk, Depends(_desk)]
 Client = Annotated[tuple[str, str], Depends(_client)]
 
 
-@router.post("/api/app-password/check", responses={**ERRORS, 401: {"description": "The client is not known"}})
+@router.post("/api/app-password/check")
 async def check(body: CheckBody, client: Client, desk: Desk, request_id: RequestId) -> dict[str, Any]:
     """Whether this is an app password of that person for the client that asks. Yes is 200, everything else is no."""
     given = Presented(username=body.username, password=body.password)
@@ -66,14 +66,14 @@ async def listed(token: Bearer, desk: Desk) -> dict[str, Any]:
     return await desk.listed(token)
 
 
-@router.post("/api/app-passwords", status_code=201, responses=ERRORS)
+@router.post("/api/app-passwords", status_code=201)
 async def make(body: NewBody, token: Bearer, desk: Desk, request_id: RequestId) -> dict[str, Any]:
     """Make an app password. It is in this answer and nowhere else."""
     made = await desk.make(token, body.client, body.name, request_id)
     return {"id": made.id, "name": made.name, "client": made.client, "password": made.password}
 
 
-@router.delete("/api/app-passwords/{password_id}", status_code=204, responses=ERRORS)
+@router.delete("/api/app-passwords/{password_id}", status_code=204)
 async def revoke(password_id: KeyId, token: Bearer, desk: Desk, request_id: RequestId) -> Response:
     await desk.revoke(token, password_id, request_id)
     return Response(status_code=204)

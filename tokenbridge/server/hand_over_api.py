@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from tokenbridge.server.api import ERRORS, CardBody, RequestId, card_offer, outcome
 from tokenbridge.server.hand_over import HandOverDesk
 
-router = APIRouter()
+router = APIRouter(responses=ERRORS)
 
 
 def _desk(request: Request) -> HandOverDesk:
@@ -24,7 +24,7 @@ PAGE: Final = "/sign-in/card"
 """Where the browser beside the bridge goes on, with the code behind it."""
 
 
-@router.get("/api/hand-over/{ref}", responses=ERRORS)
+@router.get("/api/hand-over/{ref}")
 async def asked(ref: Ref, request: Request, desk: Desk) -> dict[str, Any]:
     """What a card is asked to sign, in the form of a sign-in that was begun; for whom and in which browser."""
     found = await desk.asked(ref)
@@ -39,7 +39,7 @@ async def asked(ref: Ref, request: Request, desk: Desk) -> dict[str, Any]:
     }
 
 
-@router.post("/api/hand-over/{ref}/card", responses=ERRORS)
+@router.post("/api/hand-over/{ref}/card")
 async def card(ref: Ref, body: CardBody, request: Request, desk: Desk, request_id: RequestId) -> dict[str, Any]:
     """Present the card's signature. The session goes to the browser: open `continue` in the one beside the bridge."""
     brought = await desk.card(ref, body.token, request_id)
@@ -48,7 +48,7 @@ async def card(ref: Ref, body: CardBody, request: Request, desk: Desk, request_i
     return {**told, "continue": f"{request.app.state.origin}{PAGE}/{brought.code}"}
 
 
-@router.delete("/api/hand-over/{ref}", status_code=204, responses=ERRORS)
+@router.delete("/api/hand-over/{ref}", status_code=204)
 async def cancel(ref: Ref, desk: Desk) -> Response:
     await desk.cancel(ref)
     return Response(status_code=204)

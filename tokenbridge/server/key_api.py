@@ -12,7 +12,7 @@ from tokenbridge.server.api import ERRORS, Bearer, Body, RequestId, SignIns, bea
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.key_enrolment import Begun
 
-router = APIRouter()
+router = APIRouter(responses=ERRORS)
 
 
 class CredentialBody(Body):
@@ -52,13 +52,13 @@ Keys = Annotated[KeyDesk, Depends(_keys)]
 KeyId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
-@router.post("/api/sign-in/{transaction}/key", responses=ERRORS)
+@router.post("/api/sign-in/{transaction}/key")
 async def key(transaction: str, body: CredentialBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
     """Present a key's assertion. The challenge is spent by this, whatever comes of it."""
     return outcome(await desk.key(transaction, body.credential, request_id))
 
 
-@router.post("/api/keys/registration", status_code=201, responses=ERRORS)
+@router.post("/api/keys/registration", status_code=201)
 async def begin(body: BeginBody, request: Request, desk: Keys, request_id: RequestId) -> dict[str, Any]:
     """Begin to register a key, with a session or with an enrolment code."""
     if body.username is not None and body.enrolment_code is not None:
@@ -70,7 +70,7 @@ async def begin(body: BeginBody, request: Request, desk: Keys, request_id: Reque
     return {**_begun(begun), "rp": {**begun.options["rp"], "origin": request.app.state.origin}}
 
 
-@router.post("/api/keys/registration/{registration}", status_code=201, responses=ERRORS)
+@router.post("/api/keys/registration/{registration}", status_code=201)
 async def complete(registration: str, body: RegistrationBody, desk: Keys, request_id: RequestId) -> dict[str, Any]:
     """Present the new key. The challenge is spent by this, whatever comes of it."""
     added = await desk.complete(registration, body.credential, body.name, request_id)
@@ -78,24 +78,24 @@ async def complete(registration: str, body: RegistrationBody, desk: Keys, reques
     return {**answer, "recovery_codes": list(added.recovery_codes)} if added.recovery_codes else answer
 
 
-@router.delete("/api/keys/registration/{registration}", status_code=204, responses=ERRORS)
+@router.delete("/api/keys/registration/{registration}", status_code=204)
 async def give_up(registration: str, desk: Keys) -> Response:
     await desk.cancel(registration)
     return Response(status_code=204)
 
 
-@router.get("/api/keys", responses=ERRORS)
+@router.get("/api/keys")
 async def listed(token: Bearer, desk: Keys) -> dict[str, Any]:
     """The keys of the session's account."""
     return await desk.listed(token)
 
 
-@router.patch("/api/keys/{key_id}", responses=ERRORS)
+@router.patch("/api/keys/{key_id}")
 async def rename(key_id: KeyId, body: NameBody, token: Bearer, desk: Keys, request_id: RequestId) -> dict[str, Any]:
     return {"key": await desk.rename(token, key_id, body.name, request_id)}
 
 
-@router.delete("/api/keys/{key_id}", status_code=204, responses=ERRORS)
+@router.delete("/api/keys/{key_id}", status_code=204)
 async def remove(
     key_id: KeyId, token: Bearer, desk: Keys, request_id: RequestId, confirm_last: bool = False
 ) -> Response:
@@ -103,7 +103,7 @@ async def remove(
     return Response(status_code=204)
 
 
-@router.post("/api/recovery-codes", status_code=201, responses=ERRORS)
+@router.post("/api/recovery-codes", status_code=201)
 async def recovery_codes(token: Bearer, desk: Keys, request_id: RequestId) -> dict[str, Any]:
     """Ten new codes, shown once; older ones are void."""
     return {"recovery_codes": list(await desk.new_recovery_codes(token, request_id))}
