@@ -35,7 +35,7 @@ def owner(database: Database) -> tuple[int, int]:
     """An account and its telephone."""
     with database.write() as tx:
         account = accounts.add(tx, NewAccount(username="ada", display_name="Ada"), now()).id
-        new = NewPhone(number=b"sealed", number_hash="h" * 64, text=True, whatsapp=False, voice=True)
+        new = NewPhone(number=b"sealed", number_hash="h" * 64, text=True, whatsapp=False)
         phone = phones.add(tx, account, new, now()).id
         assert phones.of(tx, account) == []
         assert phones.confirm(tx, phone, now())

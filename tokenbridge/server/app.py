@@ -16,7 +16,18 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
-from tokenbridge.server import api, app_password_api, key_api, key_rules, passwords, problems, revocation
+from tokenbridge.rp.proof import Method
+from tokenbridge.server import (
+    api,
+    app_password_api,
+    key_api,
+    key_rules,
+    method_api,
+    outbox_api,
+    passwords,
+    problems,
+    revocation,
+)
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.key_book import KeyModelBook
@@ -25,11 +36,21 @@ from tokenbridge.server.key_enrolment import KeyEnrolment
 from tokenbridge.server.key_sign_in import KeySignIn, KeySite
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Clock, Ledger
+from tokenbridge.server.method_setup import MethodDesk, MethodSetup
+from tokenbridge.server.methods.base import FallbackMethod
+from tokenbridge.server.methods.message import MessageMethod
+from tokenbridge.server.methods.recovery import RecoveryMethod
+from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.middleware import Envelope
 from tokenbridge.server.password_sign_in import PasswordSignIn
+from tokenbridge.server.permit import Permit
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_log import PolicyLog
 from tokenbridge.server.revocation import RevocationFetcher
+from tokenbridge.server.second_step import SecondStep
+from tokenbridge.server.senders import choice
+from tokenbridge.server.senders.outbox import Outbox
+from tokenbridge.server.senders.port import Channel, Senders
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.sign_in import Parts, SignInDesk
@@ -39,6 +60,9 @@ from tokenbridge.server.trust import TrustBook
 
 HASHING_THREADS: Final = 2
 """argon2id takes 64 MiB each: this bounds the memory that a flood of passwords can claim."""
+
+
+SENDING_THREADS: Final = 4
 
 
 def utc_now() -> dt.datetime:
@@ -58,6 +82,10 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=recorder).changed
     )
     models, at = KeyModelBook(database, settings), _key_site(settings)
+    app.state.outbox = outbox = Outbox(database=database, keys=book, clock=clock)
+    senders = choice.senders_of(settings, outbox)
+    methods = fallback_methods(settings, book, senders)
+    second = SecondStep(database=database, ledger=ledger, methods=methods, senders=senders)
     app.state.origin = settings.site
     app.state.database = database
     app.state.sessions = SessionDesk(database, book, clock)
@@ -70,7 +98,9 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         security_keys=None
         if at is None
         else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=policy, clock=clock, at=at),
-        passwords=PasswordSignIn(database=database, ledger=ledger, keys=book, policy=policy),
+        passwords=PasswordSignIn(database=database, ledger=ledger, policy=policy, methods=methods),
+        second=second,
+        sending=ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="sending"),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
@@ -78,6 +108,8 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.app_passwords = AppPasswordDesk(
         AppPasswords(database=database, keys=book, policy=policy, rule=rule, clock=clock)
     )
+    permit = Permit(database=database, keys=book, rule=rule, clock=clock)
+    app.state.methods = MethodDesk(MethodSetup(permit=permit, methods=methods, second=second), app.state.parts.sending)
     app.state.keys = None
     if at is not None:
         app.state.keys = KeyDesk(
@@ -92,15 +124,37 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
                 at=at,
             )
         )
+    _routes(app, settings)
+    # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
+    app.add_middleware(Envelope, strict_transport=settings.tls_cert is not None)
+    return app
+
+
+def _routes(app: FastAPI, settings: Settings) -> None:
     app.include_router(api.router)
     app.include_router(key_api.router)
+    app.include_router(method_api.router)
     app.include_router(app_password_api.router)
     app.add_exception_handler(TokenbridgeError, problems.on_tokenbridge_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     app.add_exception_handler(HTTPException, problems.on_http_error)
-    # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
-    app.add_middleware(Envelope, strict_transport=settings.tls_cert is not None)
-    return app
+    if settings.outbox:
+        app.include_router(outbox_api.router)
+
+
+def fallback_methods(settings: Settings, book: KeyBook, senders: Senders) -> dict[Method, FallbackMethod]:
+    """The methods of this server: messages only where something can send them. Raises `SetupError`."""
+    rules = choice.rules_of(settings)
+    found: dict[Method, FallbackMethod] = {
+        Method.TOTP: TotpMethod(keys=book, issuer=settings.name),
+        Method.RECOVERY: RecoveryMethod(),
+    }
+    ways = frozenset(Method(str(channel)) for channel in Channel if senders.has(channel))
+    for method in ways:
+        found[method] = MessageMethod(
+            method=method, keys=book, rules=rules, name=settings.name, site=settings.site, also=ways - {method}
+        )
+    return found
 
 
 def _key_site(settings: Settings) -> KeySite | None:
@@ -122,5 +176,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await parts.revocation.close()
         parts.hashing.shutdown(wait=False, cancel_futures=True)
+        parts.sending.shutdown(wait=True, cancel_futures=True)
         app.state.recorder.shutdown()
         app.state.database.close()

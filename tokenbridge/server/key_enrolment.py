@@ -32,6 +32,7 @@ from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_sign_in import KeySite
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import MAX_TOKEN, Clock, Ledger
+from tokenbridge.server.permit import MAX_DETAIL, Permit
 from tokenbridge.server.step_up import Bar, StepUpRule
 from tokenbridge.server.store import accounts, audit, enrolment, recovery, security_keys, sessions, throttle
 from tokenbridge.server.store.database import Database
@@ -43,7 +44,6 @@ from tokenbridge.server.store.sessions import Live
 CHALLENGE_BYTES: Final = 32
 HANDLE_BYTES: Final = 64  # WebAuthn Level 3 section 14.6.1
 MAX_NAME: Final = 64
-MAX_DETAIL: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +81,9 @@ class KeyEnrolment:
     @contextmanager
     def permitted(self, session_token: str, what: str, request: str) -> Iterator[tuple[Session, Live]]:
         """A transaction in which the session's account may be changed. Raises `NoSession`, or `StepUp` on record."""
-        now, bar = self.clock(), self.rule.current()
-        with self.database.write() as tx:
-            live = sessions.find(tx, keys.hash_token(session_token), now)
-            if live is None:
-                raise NoSession
-            denied = bar.refusal(tx, live, now)
-            if denied is None:
-                yield tx, live
-                return
-            detail = {"detail": f"{what}: {denied.message}"[:MAX_DETAIL]}
-            self._record(tx, "step-up-wanted", live.account.username, request, detail)
-        raise denied
+        permit = Permit(database=self.database, keys=self.keys, rule=self.rule, clock=self.clock)
+        with permit.changing(session_token, what, request) as (tx, live):
+            yield tx, live
 
     def begin_signed_in(self, session_token: str, request: str) -> Begun:
         """Raises `NoSession` or `StepUp`."""

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from tokenbridge.rp.proof import Method
 from tokenbridge.server.store import groups
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
+from tokenbridge.server.store.method_schema import Phone
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
 
@@ -33,7 +34,7 @@ def person(tx: Session, account_id: int) -> Person | None:
     row = tx.connection().execute(_QUERY, {"which": account_id}).one_or_none()
     if row is None:
         return None
-    enrolled = {Method.TOTP: row.totp, Method.CARD: row.card, Method.KEY: row.key, Method.RECOVERY: row.recovery}
+    enrolled = {method: getattr(row, str(method)) for method in _TOLD}
     return Person(
         id=row.id,
         username=row.username,
@@ -45,6 +46,7 @@ def person(tx: Session, account_id: int) -> Person | None:
     )
 
 
+_TOLD: Final = (Method.TOTP, Method.CARD, Method.KEY, Method.RECOVERY, Method.SMS, Method.WHATSAPP)
 _QUERY: Final = select(
     Account.id,
     Account.username,
@@ -54,5 +56,7 @@ _QUERY: Final = select(
     exists().where(TotpSecret.account_id == Account.id).label("totp"),
     exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
     exists().where(SecurityKey.account_id == Account.id).label("key"),
+    exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.text).label("sms"),
+    exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.whatsapp).label("whatsapp"),
     exists().where(RecoveryCode.account_id == Account.id, RecoveryCode.used_at.is_(None)).label("recovery"),
 ).where(Account.id == bindparam("which"))

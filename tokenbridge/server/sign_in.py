@@ -20,11 +20,14 @@ from tokenbridge.server.key_sign_in import KeySignIn, Offer
 from tokenbridge.server.ledger import Done, Ledger
 from tokenbridge.server.password_sign_in import PasswordAttempt, PasswordSignIn
 from tokenbridge.server.revocation import RevocationFetcher
+from tokenbridge.server.second_step import Begun, SecondStep
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.trust import TrustBook
 
 MOST_HASHING: Final = 32
 """Passwords that may wait for their slow comparison: more would only make everybody wait longer than they would."""
+
+MOST_SENDING: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,8 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the desk works with; put together in the composition root. `hashing` is the pool for argon2."""
+    """What the desk works with; put together in the composition root. `hashing` is the pool for argon2,
+    `sending` the one for services that send messages: a slow one holds up nobody else."""
 
     settings: Settings
     ledger: Ledger
@@ -51,7 +55,9 @@ class Parts:
     cards: CardSignIn
     security_keys: KeySignIn | None
     passwords: PasswordSignIn
+    second: SecondStep
     hashing: ThreadPoolExecutor
+    sending: ThreadPoolExecutor
 
 
 class SignInDesk:
@@ -60,6 +66,7 @@ class SignInDesk:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._hashing = 0
+        self._sending = 0
 
     async def start(self, client: str, username: str | None = None) -> Ticket:
         """Begin a sign-in for the program `client`; the key's options name the credentials of `username`."""
@@ -96,6 +103,17 @@ class SignInDesk:
         """Present a code of an authenticator app, or a recovery code; it counts once."""
         return await asyncio.to_thread(self._parts.passwords.code, token, code, request, method)
 
+    async def send(self, token: str, method: Method, request: str) -> Begun:
+        """Start a method of those that send something. Raises `SendFailed` as well."""
+        if self._sending >= MOST_SENDING:
+            raise TooMany("Too many messages are being sent at this moment.", next_step="Try again in a few seconds.")
+        self._sending += 1
+        try:
+            run = asyncio.get_running_loop().run_in_executor
+            return await run(self._parts.sending, self._parts.second.start, token, method, request)
+        finally:
+            self._sending -= 1
+
     async def cancel(self, token: str, request: str) -> None:
         await asyncio.to_thread(self._parts.ledger.advance, token, request, login.Cancel())
 
@@ -109,7 +127,7 @@ class SignInDesk:
     def _takes(self) -> frozenset[Method]:
         """What may follow a password at this server."""
         by_key = frozenset({Method.KEY}) if self._parts.security_keys is not None else frozenset()
-        return by_key | {Method.TOTP, Method.RECOVERY}
+        return by_key | frozenset(self._parts.passwords.methods)
 
     def _after_password(self, attempt: PasswordAttempt, good: bool) -> Done:
         return self._with_options(self._parts.passwords.complete(attempt, good=good))

@@ -7,11 +7,12 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
 from tokenbridge.rp.proof import Method
+from tokenbridge.server.store import phones
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
@@ -97,16 +98,23 @@ def enrolled(tx: Session, account_id: int) -> frozenset[Method]:
         found.add(Method.KEY)
     if tx.scalar(select(exists().where(RecoveryCode.account_id == account_id, RecoveryCode.used_at.is_(None)))):
         found.add(Method.RECOVERY)
+    for row in phones.of(tx, account_id):
+        found |= phones.methods(row)
     return frozenset(found)
 
 
-def set_totp(tx: Session, account_id: int, sealed: bytes, now: dt.datetime) -> None:
+def set_totp(tx: Session, account_id: int, sealed: bytes, now: dt.datetime, algorithm: str = "sha1") -> None:
     """Replace the account's authenticator-app secret; `sealed` is ciphertext."""
     row = tx.get(TotpSecret, account_id)
     if row is None:
-        tx.add(TotpSecret(account_id=account_id, secret=sealed, last_step=0, created_at=now))
+        tx.add(TotpSecret(account_id=account_id, secret=sealed, last_step=0, algorithm=algorithm, created_at=now))
     else:
-        row.secret, row.last_step, row.created_at = sealed, 0, now
+        row.secret, row.last_step, row.algorithm, row.created_at = sealed, 0, algorithm, now
+
+
+def remove_totp(tx: Session, account_id: int) -> bool:
+    """False when there is none."""
+    return tx.connection().execute(delete(TotpSecret).where(TotpSecret.account_id == account_id)).rowcount == 1
 
 
 def totp(tx: Session, account_id: int) -> TotpSecret | None:

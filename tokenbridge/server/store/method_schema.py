@@ -25,7 +25,7 @@ class PendingApp(Base):
 class Phone(Base):
     """A telephone number: E.164, encrypted, and its hash by the key file. It counts once `confirmed_at` is there.
 
-    `text`, `whatsapp` and `voice` say by what it may be reached.
+    `text` and `whatsapp` say by what it may be reached.
     """
 
     __tablename__ = "phones"
@@ -36,7 +36,6 @@ class Phone(Base):
     number_hash: Mapped[str] = mapped_column(String(64))
     text: Mapped[bool] = mapped_column(Boolean)
     whatsapp: Mapped[bool] = mapped_column(Boolean)
-    voice: Mapped[bool] = mapped_column(Boolean)
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
     confirmed_at: Mapped[dt.datetime | None] = mapped_column(Utc)
 
@@ -44,10 +43,9 @@ class Phone(Base):
 
 
 class SentCode(Base):
-    """A message or call. `ref` says for what: the hash of a sign-in's token, or that of an enrolment.
+    """A message. `ref` says for what: the hash of a sign-in's token, or that of an enrolment.
 
-    `code_hash` is made with the key file; of a call it is the hash of the address that answers it. The states are
-    those of `sent_codes.Stage`.
+    `code_hash` is made with the key file. The stages are those of `sent_codes.Stage`.
     """
 
     __tablename__ = "sent_codes"
@@ -57,22 +55,13 @@ class SentCode(Base):
     ref: Mapped[str] = mapped_column(String(64), index=True)
     method: Mapped[str] = mapped_column(String(16))
     phone_id: Mapped[int] = mapped_column(ForeignKey("phones.id", ondelete="CASCADE"))
-    code_hash: Mapped[str] = mapped_column(String(64), index=True)
+    code_hash: Mapped[str] = mapped_column(String(64))
     stage: Mapped[str] = mapped_column(String(16))
     tries: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
     expires_at: Mapped[dt.datetime] = mapped_column(Utc)
 
     __table_args__ = (Index("ix_sent_codes_account_id_created_at", "account_id", "created_at"),)
-
-
-class DefaultMethod(Base):
-    """The fallback method that a person wants to be offered first."""
-
-    __tablename__ = "default_methods"
-
-    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
-    method: Mapped[str] = mapped_column(String(16))
 
 
 class OutboxMessage(Base):

@@ -22,7 +22,6 @@ class NewPhone:
     number_hash: str
     text: bool
     whatsapp: bool
-    voice: bool
 
 
 def add(tx: Session, account_id: int, new: NewPhone, now: dt.datetime) -> Phone:
@@ -57,7 +56,7 @@ def reached_by(tx: Session, account_id: int, method: Method) -> Phone | None:
 
 def methods(row: Phone) -> frozenset[Method]:
     """By what a number may be reached."""
-    ways = {Method.SMS: row.text, Method.WHATSAPP: row.whatsapp, Method.VOICE: row.voice}
+    ways = {Method.SMS: row.text, Method.WHATSAPP: row.whatsapp}
     return frozenset(method for method, open_ in ways.items() if open_)
 
 
@@ -68,6 +67,11 @@ def confirm(tx: Session, phone_id: int, now: dt.datetime) -> bool:
 
 def set_whatsapp(tx: Session, phone_id: int, *, on: bool) -> None:
     tx.execute(update(Phone).where(Phone.id == phone_id).values(whatsapp=on))
+
+
+def not_on_whatsapp(tx: Session, phone_id: int) -> None:
+    """From now on a text message comes first; a number that takes nothing else is left as it is."""
+    tx.execute(update(Phone).where(Phone.id == phone_id, Phone.text).values(whatsapp=False))
 
 
 def remove(tx: Session, phone_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Codes and calls that went to a telephone, as rows. Each counts once; the newest of a sign-in voids older ones."""
+"""Codes that went to a telephone, as rows. Each counts once; the newest of a sign-in voids older ones."""
 
 from __future__ import annotations
 
@@ -30,14 +30,12 @@ class Stage(StrEnum):
 
     RESERVED = "reserved"
     SENT = "sent"
-    APPROVED = "approved"
-    DECLINED = "declined"
     USED = "used"
     VOID = "void"
     FAILED = "failed"
 
 
-_LIVE: Final = (Stage.RESERVED, Stage.SENT, Stage.APPROVED)
+_LIVE: Final = (Stage.RESERVED, Stage.SENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +76,8 @@ def free_at(tx: Session, account_id: int, now: dt.datetime) -> dt.datetime:
 
 def wait_after(sent: int) -> dt.timedelta:
     """How long to wait after `sent` messages."""
-    return min(FIRST_WAIT * 2 ** min(max(sent - 1, 0), 10), LONGEST_WAIT)
+    doubled: int = 2 ** min(max(sent - 1, 0), 10)
+    return min(FIRST_WAIT * doubled, LONGEST_WAIT)
 
 
 def mark(tx: Session, code_id: int, before: Stage, after: Stage) -> bool:
@@ -90,10 +89,6 @@ def mark(tx: Session, code_id: int, before: Stage, after: Stage) -> bool:
 def newest(tx: Session, ref: str) -> SentCode | None:
     query = select(SentCode).where(SentCode.ref == ref).order_by(SentCode.id.desc()).limit(1)
     return tx.scalar(query.execution_options(populate_existing=True))
-
-
-def by_hash(tx: Session, code_hash: str) -> SentCode | None:
-    return tx.scalar(select(SentCode).where(SentCode.code_hash == code_hash))
 
 
 def count_try(tx: Session, code_id: int, now: dt.datetime) -> bool:

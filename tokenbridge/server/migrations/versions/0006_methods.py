@@ -23,13 +23,6 @@ def upgrade() -> None:
         _owner("pending_apps"),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_pending_apps")),
     )
-    op.create_table(
-        "default_methods",
-        sa.Column("account_id", sa.Integer(), nullable=False),
-        sa.Column("method", sa.String(length=16), nullable=False),
-        _owner("default_methods"),
-        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_default_methods")),
-    )
     _phones()
     _sent_codes()
     op.create_table(
@@ -50,7 +43,6 @@ def _phones() -> None:
         sa.Column("number_hash", sa.String(length=64), nullable=False),
         sa.Column("text", sa.Boolean(), nullable=False),
         sa.Column("whatsapp", sa.Boolean(), nullable=False),
-        sa.Column("voice", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("confirmed_at", sa.DateTime(timezone=True), nullable=True),
         _owner("phones"),
@@ -78,7 +70,6 @@ def _sent_codes() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sent_codes")),
     )
     op.create_index(op.f("ix_sent_codes_ref"), "sent_codes", ["ref"])
-    op.create_index(op.f("ix_sent_codes_code_hash"), "sent_codes", ["code_hash"])
     op.create_index("ix_sent_codes_account_id_created_at", "sent_codes", ["account_id", "created_at"])
 
 
@@ -88,6 +79,6 @@ def _owner(table: str) -> sa.ForeignKeyConstraint:
 
 
 def downgrade() -> None:
-    for table in ("outbox", "sent_codes", "phones", "default_methods", "pending_apps"):
+    for table in ("outbox", "sent_codes", "phones", "pending_apps"):
         op.drop_table(table)
     op.drop_column("totp_secrets", "algorithm")

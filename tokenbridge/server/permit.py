@@ -1,0 +1,58 @@
+"""Whether a session may change how its account signs in: asked within the transaction that changes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from tokenbridge import log
+from tokenbridge.errors import NoSession
+from tokenbridge.server import keys
+from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.ledger import Clock
+from tokenbridge.server.step_up import StepUpRule
+from tokenbridge.server.store import audit, sessions
+from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.sessions import Live
+
+MAX_DETAIL: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    database: Database
+    keys: KeyBook
+    rule: StepUpRule
+    clock: Clock
+
+    @contextmanager
+    def changing(self, session_token: str, what: str, request: str) -> Iterator[tuple[Session, Live]]:
+        """A transaction in which the session's account may be changed. Raises `NoSession`, or `StepUp` on record."""
+        now, bar = self.clock(), self.rule.current()
+        with self.database.write() as tx:
+            live = self.live(tx, session_token)
+            denied = bar.refusal(tx, live, now)
+            if denied is None:
+                yield tx, live
+                return
+            self.record(tx, "step-up-wanted", live, request, detail=f"{what}: {denied.message}"[:MAX_DETAIL])
+        raise denied
+
+    def live(self, tx: Session, session_token: str) -> Live:
+        """Raises `NoSession`."""
+        live = sessions.find(tx, keys.hash_token(session_token), self.clock())
+        if live is None:
+            raise NoSession
+        return live
+
+    def record(self, tx: Session, event: str, live: Live, request: str, **detail: Any) -> None:
+        what = audit.Event(
+            event=event, account=live.account.username, sign_in=live.sign_in_ref, request=request, detail=detail
+        )
+        entry = audit.append(tx, self.clock(), what, self.keys.ring())
+        log.audit().info(json.dumps(entry.as_dict()))
