@@ -21,6 +21,7 @@ from tokenbridge.server.store import accounts, audit, sessions, sign_ins, thrott
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.schema import SessionRow
+from tokenbridge.server.store.sign_ins import NewSignIn
 from tokenbridge.server.store.upgrade import upgrade
 
 RING = KeyRing((Key(id=bytes(8), value=bytes(32)),))
@@ -80,7 +81,7 @@ def test_many_writers_make_one_chain(database: Database):
 def test_a_transaction_moves_once_from_one_version(database: Database):
     with database.write() as tx:
         challenge = new_challenge(random=bytes(32), origin="https://x", now=now())
-        sign_ins.add(tx, "ref", "cli", challenge)
+        sign_ins.add(tx, "ref", NewSignIn(client="cli", challenge=challenge))
     with database.read() as tx:
         pending = sign_ins.find(tx, "ref")
     assert pending is not None
@@ -168,7 +169,7 @@ def test_a_flood_of_beginnings_pushes_out_the_oldest(database: Database, monkeyp
         with database.write() as tx:
             sign_ins.purge(tx, now())
             challenge = new_challenge(random=number.to_bytes(32, "big"), origin="https://x", now=now())
-            sign_ins.add(tx, f"ref{number}", "cli", challenge)
+            sign_ins.add(tx, f"ref{number}", NewSignIn(client="cli", challenge=challenge))
     with database.read() as tx:
         there = [number for number in range(25) if sign_ins.find(tx, f"ref{number}") is not None]
     assert there == list(range(14, 25))

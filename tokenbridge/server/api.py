@@ -28,12 +28,13 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     409: {"description": "Not at this point of the sign-in"},
     413: {"description": "The body is too large"},
     429: {"description": "Too many attempts"},
+    502: {"description": "A message could not be sent"},
     503: {"description": "The server can't work at the moment"},
 }
 
 router = APIRouter(responses=ERRORS)
 
-CODES: Final = (Method.TOTP, Method.RECOVERY)
+CODES: Final = (Method.TOTP, Method.RECOVERY, Method.SMS, Method.WHATSAPP)
 Client = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 

@@ -17,8 +17,19 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
+from tokenbridge.rp.proof import Method
 from tokenbridge.rp.risk import Limits
-from tokenbridge.server import api, app_password_api, hand_over_api, key_api, key_rules, passwords, revocation
+from tokenbridge.server import (
+    api,
+    app_password_api,
+    hand_over_api,
+    key_api,
+    key_rules,
+    method_api,
+    outbox_api,
+    passwords,
+    revocation,
+)
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.changes import Changes
@@ -32,6 +43,11 @@ from tokenbridge.server.key_enrolment import KeyEnrolment
 from tokenbridge.server.key_sign_in import KeySignIn, KeySite
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Clock, Ledger
+from tokenbridge.server.method_setup import MethodDesk, MethodSetup
+from tokenbridge.server.methods.base import FallbackMethod
+from tokenbridge.server.methods.message import MessageMethod
+from tokenbridge.server.methods.recovery import RecoveryMethod
+from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.middleware import Envelope
 from tokenbridge.server.password_sign_in import PasswordSignIn
 from tokenbridge.server.policy_book import PolicyBook
@@ -52,12 +68,16 @@ from tokenbridge.server.portal.front import Front, environment
 from tokenbridge.server.portal.statics import StaticFiles
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.risk import RiskDesk
+from tokenbridge.server.second_step import SecondStep
 from tokenbridge.server.self_service.activity import Activity
 from tokenbridge.server.self_service.authenticator import AuthenticatorEnrolment
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.profile import Profiles
 from tokenbridge.server.self_service.recovery import RecoveryCodes
+from tokenbridge.server.senders import choice
+from tokenbridge.server.senders.outbox import Outbox
+from tokenbridge.server.senders.port import Channel, Senders
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.sign_in import Parts, SignInDesk
@@ -84,6 +104,9 @@ HASHING_THREADS: Final = 2
 """argon2id takes 64 MiB each: this bounds the memory that a flood of passwords can claim."""
 
 
+SENDING_THREADS: Final = 4
+
+
 def utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
@@ -95,14 +118,17 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     )
     database = Database(settings.database_url, connections=settings.database_connections)
     trust, book = TrustBook(database), KeyBook(settings.key_file)
-    app.state.countries = countries = Countries(settings.countries)
-    limits = Limits(travel=dt.timedelta(minutes=settings.risk_travel_minutes), failures=settings.risk_failures)
-    ledger = Ledger(database, book, clock, RiskDesk(keys=book, countries=countries, limits=limits))
+    app.state.countries = Countries(settings.countries)
+    ledger = Ledger(database, book, clock, _risk(settings, book, app.state.countries))
     app.state.recorder = recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
     policy = PolicyBook(
         settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=recorder).changed
     )
     models, at = KeyModelBook(database, settings), _key_site(settings)
+    app.state.outbox = outbox = Outbox(database=database, keys=book, clock=clock)
+    senders = choice.senders_of(settings, outbox)
+    methods = fallback_methods(settings, book, senders)
+    second = SecondStep(database=database, ledger=ledger, methods=methods, senders=senders)
     app.state.origin = settings.site
     app.state.client_addresses = ClientAddresses(settings.trusted_proxies)
     app.state.database = database
@@ -116,40 +142,79 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         security_keys=None
         if at is None
         else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=policy, clock=clock, at=at),
-        passwords=PasswordSignIn(database=database, ledger=ledger, keys=book, policy=policy),
+        passwords=PasswordSignIn(database=database, ledger=ledger, policy=policy, methods=methods),
+        second=second,
+        sending=ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="sending"),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
         clock=clock,
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
     app.state.hand_overs = HandOverDesk(database, book, clock, trust, app.state.sign_ins)
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
-    app.state.app_passwords = AppPasswordDesk(
-        AppPasswords(database=database, keys=book, policy=policy, rule=rule, clock=clock)
-    )
-    app.state.keys = None
-    if at is not None:
-        app.state.keys = KeyDesk(
-            KeyEnrolment(
-                database=database,
-                keys=book,
-                models=models,
-                rule=rule,
-                ledger=ledger,
-                clock=clock,
-                origin=settings.site,
-                at=at,
-            )
-        )
-    app.state.portal = front = _front(settings, app, Changes(database=database, keys=book, rule=rule, clock=clock))
-    for router in (api.router, key_api.router, app_password_api.router, hand_over_api.router, *PAGES):
-        app.include_router(router)
-    app.add_exception_handler(TokenbridgeError, portal_problems.on_error)
-    app.add_exception_handler(RequestValidationError, portal_problems.on_invalid)
-    app.add_exception_handler(HTTPException, portal_problems.on_http_error)
+    changes = Changes(database=database, keys=book, rule=rule, clock=clock)
+    _members(app, changes, policy, MethodSetup(changes=changes, methods=methods, second=second))
+    app.state.keys = None if at is None else _key_desk(settings, changes, models, ledger, at)
+    app.state.portal = front = _front(settings, app, changes)
+    _routes(app, settings)
     # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
     strict = settings.tls_cert is not None
     app.add_middleware(Envelope, strict_transport=strict, fault=partial(portal_problems.fault, front))
     return app
+
+
+def _risk(settings: Settings, book: KeyBook, countries: Countries) -> RiskDesk:
+    limits = Limits(travel=dt.timedelta(minutes=settings.risk_travel_minutes), failures=settings.risk_failures)
+    return RiskDesk(keys=book, countries=countries, limits=limits)
+
+
+def _members(app: FastAPI, changes: Changes, policy: PolicyBook, setup: MethodSetup) -> None:
+    """What people do about their own accounts."""
+    app.state.app_passwords = AppPasswordDesk(
+        AppPasswords(
+            database=changes.database, keys=changes.keys, policy=policy, rule=changes.rule, clock=changes.clock
+        )
+    )
+    app.state.methods = MethodDesk(setup, app.state.parts.sending)
+
+
+def _key_desk(settings: Settings, changes: Changes, models: KeyModelBook, ledger: Ledger, at: KeySite) -> KeyDesk:
+    return KeyDesk(
+        KeyEnrolment(
+            database=changes.database,
+            keys=changes.keys,
+            models=models,
+            rule=changes.rule,
+            ledger=ledger,
+            clock=changes.clock,
+            origin=settings.site,
+            at=at,
+        )
+    )
+
+
+def _routes(app: FastAPI, settings: Settings) -> None:
+    extra = (outbox_api.router,) if settings.outbox else ()
+    programs = (api, key_api, method_api, app_password_api, hand_over_api)
+    for router in (*(program.router for program in programs), *extra, *PAGES):
+        app.include_router(router)
+    app.add_exception_handler(TokenbridgeError, portal_problems.on_error)
+    app.add_exception_handler(RequestValidationError, portal_problems.on_invalid)
+    app.add_exception_handler(HTTPException, portal_problems.on_http_error)
+
+
+def fallback_methods(settings: Settings, book: KeyBook, senders: Senders) -> dict[Method, FallbackMethod]:
+    """The methods of this server: messages only where something can send them. Raises `SetupError`."""
+    rules = choice.rules_of(settings)
+    found: dict[Method, FallbackMethod] = {
+        Method.TOTP: TotpMethod(keys=book, issuer=settings.name),
+        Method.RECOVERY: RecoveryMethod(),
+    }
+    ways = frozenset(Method(str(channel)) for channel in Channel if senders.has(channel))
+    for method in ways:
+        found[method] = MessageMethod(
+            method=method, keys=book, rules=rules, name=settings.name, site=settings.site, also=ways - {method}
+        )
+    return found
 
 
 def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
@@ -196,6 +261,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await parts.revocation.close()
         parts.hashing.shutdown(wait=False, cancel_futures=True)
+        parts.sending.shutdown(wait=True, cancel_futures=True)
         app.state.recorder.shutdown()
         app.state.countries.close()
         app.state.database.close()

@@ -27,7 +27,7 @@ from tokenbridge.rp.key_registration import NewKey, Registration, verify_registr
 from tokenbridge.rp.refusals import refusal
 from tokenbridge.rp.webauthn import Expectation, to_base64url
 from tokenbridge.server import codes, keys
-from tokenbridge.server.changes import Changes
+from tokenbridge.server.changes import MAX_DETAIL, Changes
 from tokenbridge.server.enrolment_gate import EnrolmentGate
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_sign_in import KeySite
@@ -44,7 +44,6 @@ from tokenbridge.server.store.sessions import Live
 CHALLENGE_BYTES: Final = 32
 HANDLE_BYTES: Final = 64  # WebAuthn Level 3 section 14.6.1
 MAX_NAME: Final = 64
-MAX_DETAIL: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,12 +131,12 @@ class Ledger:
             sign_ins.add(tx, keys.hash_token(token), new)
         return token, challenge
 
-    def advance(self, token: str, request: str, *events: Next) -> Done:
+    def advance(self, token: str, request: str, *events: Next, also: Callable[[Moment], None] | None = None) -> Done:
         """Feed `events` to the machine until one is refused, and carry out all effects in one commit.
 
         A refusal by the machine is carried out and committed like everything else, then raised: `Rejected`,
-        `NotAllowedNow` or `TooMany`. Raises `Rejected(CHALLENGE_UNKNOWN)` for an unknown token, and `NotAllowedNow`
-        when another request was faster.
+        `NotAllowedNow` or `TooMany`. `also` is done in the same commit when nothing was refused. Raises
+        `Rejected(CHALLENGE_UNKNOWN)` for an unknown token, and `NotAllowedNow` when another request was faster.
         """
         with self._database.write_shared() as tx:
             pending = _hold(tx, token)
@@ -149,6 +149,8 @@ class Ledger:
                 self._step(work, event(work) if callable(event) else event)
                 if work.refuse is not None:
                     break
+            if also is not None and work.refuse is None:
+                also(work)
             if work.state != pending.state:
                 sign_ins.change(tx, pending, work.state)
             entries = [audit.append(tx, work.now, event, self._keys.ring()) for event in work.events]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tokenbridge.errors import NotAllowedNow, RejectReason, TooMany
 from tokenbridge.rp.proof import Factor, Method, Proof
-from tokenbridge.server import codes, keys, login, totp
+from tokenbridge.server import keys, login
 from tokenbridge.server.judge import Shown, judge
-from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import Done, Ledger, Moment
+from tokenbridge.server.methods.base import Case, FallbackMethod
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.policy_book import PolicyBook
-from tokenbridge.server.store import accounts, audit, recovery, throttle
+from tokenbridge.server.store import accounts, audit, throttle
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.throttle import Limit
 
@@ -37,8 +38,8 @@ class PasswordSignIn:
 
     database: Database
     ledger: Ledger
-    keys: KeyBook
     policy: PolicyBook
+    methods: Mapping[Method, FallbackMethod]
 
     def begin(self, token: str, username: str, request: str) -> PasswordAttempt:
         """Count the attempt and find what to compare with."""
@@ -123,36 +124,15 @@ class PasswordSignIn:
         who = person(moment.tx, state.account) if isinstance(state, login.AwaitingCode) else None
         if not isinstance(state, login.AwaitingCode) or who is None:
             raise NotAllowedNow
-        problem = self._spend(moment, who.id, method, code)
+        case = Case(tx=moment.tx, now=moment.now, account=who.id, ref=moment.pending.ref)
+        problem = self.methods[method].check(case, code) if method in self.methods else "not set up here"
+        if not problem:
+            throttle.forget(moment.tx, throttle.CODES_IN_A_ROW, str(who.id))
         if problem:
             return login.Refused(by=method, reason=RejectReason.CODE_WRONG, detail=problem, account=who.id)
         proof = Proof(method=method, factors=_POSSESSION, credential=f"{method}:{who.id}", at=moment.now)
         shown = Shown(by=method, proofs=(*state.proofs, proof), doubts=state.doubts)
         return judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
-
-    def _spend(self, moment: Moment, account: int, method: Method, code: str) -> str:
-        """Use a code up; returns what is wrong with it, or nothing."""
-        spend = self._spend_recovery if method is Method.RECOVERY else self._spend_step
-        problem = spend(moment, account, code)
-        if not problem:
-            throttle.forget(moment.tx, throttle.CODES_IN_A_ROW, str(account))
-        return problem
-
-    def _spend_recovery(self, moment: Moment, account: int, code: str) -> str:
-        good = recovery.spend(moment.tx, account, codes.hash_code(code, account=account), moment.now)
-        return "" if good else "wrong code, or used before"
-
-    def _spend_step(self, moment: Moment, account: int, code: str) -> str:
-        row = accounts.totp(moment.tx, account)
-        if row is None:
-            return "no app enrolled"
-        secret = self.keys.ring().decrypt(row.secret, context=totp.context(account)).decode()
-        step = totp.step_of(secret, code, moment.now)
-        if step is None:
-            return "wrong code"
-        if not accounts.spend_step(moment.tx, account, step):
-            return "code used before"
-        return ""
 
 
 def _unchanged(moment: Moment, before: Person | None) -> Person | None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from tokenbridge.rp.proof import Method
 from tokenbridge.server.store import groups
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
+from tokenbridge.server.store.method_schema import Phone
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
 
@@ -36,8 +37,7 @@ def person(tx: Session, account_id: int) -> Person | None:
     row = tx.connection().execute(_QUERY, {"which": account_id}).one_or_none()
     if row is None:
         return None
-    enrolled = {Method.TOTP: row.totp, Method.CARD: row.card, Method.KEY: row.key, Method.RECOVERY: row.recovery}
-    methods = frozenset(method for method, there in enrolled.items() if there)
+    methods = frozenset(method for method in _TOLD if getattr(row, str(method)))
     own = groups.of(tx, row.id)
     return Person(
         id=row.id,
@@ -57,6 +57,7 @@ def _named(account_id: int, password_hash: str | None) -> str:
     return f"password:{account_id}:{hashlib.sha256(password_hash.encode()).hexdigest()[:16]}"
 
 
+_TOLD: Final = (Method.TOTP, Method.CARD, Method.KEY, Method.RECOVERY, Method.SMS, Method.WHATSAPP)
 _QUERY: Final = select(
     Account.id,
     Account.username,
@@ -67,5 +68,7 @@ _QUERY: Final = select(
     exists().where(TotpSecret.account_id == Account.id).label("totp"),
     exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
     exists().where(SecurityKey.account_id == Account.id).label("key"),
+    exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.text).label("sms"),
+    exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.whatsapp).label("whatsapp"),
     exists().where(RecoveryCode.account_id == Account.id, RecoveryCode.used_at.is_(None)).label("recovery"),
 ).where(Account.id == bindparam("which"))

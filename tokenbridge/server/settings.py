@@ -31,9 +31,10 @@ class Settings:
 
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
     people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
-    `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. Each of the
-    `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For is
-    believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
+    `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. `outbox`,
+    `sms_sender`, `notify_*`, `twilio_*` and `phone_*` are about messages to telephones; `senders.choice` reads them.
+    Each of the `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For
+    is believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     """
 
     data: Path = field(default_factory=default_data)
@@ -54,6 +55,19 @@ class Settings:
     countries: Path | None = None
     risk_travel_minutes: int = 180
     risk_failures: int = 10
+    outbox: bool = False
+    sms_sender: str = ""
+    notify_url: str = "https://api.notifications.service.gov.uk"
+    notify_key_file: Path | None = None
+    notify_template: str = ""
+    twilio_url: str = "https://api.twilio.com"
+    twilio_account: str = ""
+    twilio_token_file: Path | None = None
+    twilio_from: str = ""
+    twilio_whatsapp_from: str = ""
+    twilio_whatsapp_template: str = ""
+    phone_regions: tuple[str, ...] = ("GB",)
+    phone_office: tuple[str, ...] = ()
     rp_id: str = ""
     key_user_verification: str = "preferred"
     key_resident: str = "preferred"
@@ -124,6 +138,11 @@ def check(settings: Settings) -> None:
         raise SetupError(
             "Plain HTTP is allowed on loopback only.",
             next_step="Set host to 127.0.0.1, or remove plain_http and use TLS.",
+        )
+    if settings.outbox and not is_loopback(settings.host):
+        raise SetupError(
+            "The development outbox shows codes to everybody: it is for a server on loopback only.",
+            next_step="Set host to 127.0.0.1, or remove outbox.",
         )
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise SetupError("tls_cert and tls_key belong together; only one of them is set.")

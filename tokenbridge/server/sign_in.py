@@ -21,12 +21,15 @@ from tokenbridge.server.ledger import Beginning, Clock, Done, Ledger
 from tokenbridge.server.password_sign_in import PasswordAttempt, PasswordSignIn
 from tokenbridge.server.people import person
 from tokenbridge.server.revocation import RevocationFetcher
+from tokenbridge.server.second_step import Begun, SecondStep
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.trust import TrustBook
 from tokenbridge.server.whereabouts import Whereabouts
 
 MOST_HASHING: Final = 32
 """Passwords that may wait for their slow comparison: more would only make everybody wait longer than they would."""
+
+MOST_SENDING: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,8 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the desk works with; put together in the composition root. `hashing` is the pool for argon2."""
+    """What the desk works with; put together in the composition root. `hashing` is the pool for argon2,
+    `sending` the one for services that send messages: a slow one holds up nobody else."""
 
     settings: Settings
     ledger: Ledger
@@ -52,7 +56,9 @@ class Parts:
     cards: CardSignIn
     security_keys: KeySignIn | None
     passwords: PasswordSignIn
+    second: SecondStep
     hashing: ThreadPoolExecutor
+    sending: ThreadPoolExecutor
     clock: Clock
 
 
@@ -73,6 +79,7 @@ class SignInDesk:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._hashing = 0
+        self._sending = 0
 
     async def start(self, client: str, where: Whereabouts, username: str | None = None) -> Ticket:
         """Begin a sign-in for the program `client`; the key's options name the credentials of `username`."""
@@ -113,6 +120,17 @@ class SignInDesk:
         """What a sign-in that has begun waits for after its first step; None when it is over or has not got so far."""
         return await asyncio.to_thread(self._waiting, token)
 
+    async def send(self, token: str, method: Method, request: str) -> Begun:
+        """Start a method of those that send something. Raises `SendFailed` as well."""
+        if self._sending >= MOST_SENDING:
+            raise TooMany("Too many messages are being sent at this moment.", next_step="Try again in a few seconds.")
+        self._sending += 1
+        try:
+            run = asyncio.get_running_loop().run_in_executor
+            return await run(self._parts.sending, self._parts.second.start, token, method, request)
+        finally:
+            self._sending -= 1
+
     async def cancel(self, token: str, request: str) -> None:
         await asyncio.to_thread(self._parts.ledger.advance, token, request, login.Cancel())
 
@@ -127,7 +145,7 @@ class SignInDesk:
     def _takes(self) -> frozenset[Method]:
         """What may follow a password at this server."""
         by_key = frozenset({Method.KEY}) if self._parts.security_keys is not None else frozenset()
-        return by_key | {Method.TOTP, Method.RECOVERY}
+        return by_key | frozenset(self._parts.passwords.methods)
 
     def _waiting(self, token: str) -> Waiting | None:
         pending = self._parts.ledger.look(token)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from tokenbridge.errors import StepUp
 from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.key_models import KeyModels
-from tokenbridge.rp.proof import Method
+from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS
 from tokenbridge.server import holdings
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.store import accounts
@@ -68,6 +68,6 @@ class Bar:
         """What the best of the account's factors reaches, with the password where it has one."""
         devices = holdings.of(tx, account, self.trust, self.models, now)
         reached = [AAL.AAL1, *(device.level for device in devices)]
-        if accounts.enrolled(tx, account.id) & {Method.TOTP, Method.RECOVERY, Method.KEY, Method.CARD}:
+        if accounts.enrolled(tx, account.id) & (FALLBACK_METHODS | DEVICES):
             reached.append(AAL.AAL2 if account.password_hash is not None else AAL.AAL1)
         return max(reached)

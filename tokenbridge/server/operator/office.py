@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import SetupError
-from tokenbridge.server import keys, settings, tls, totp
+from tokenbridge.server import keys, numbers, settings, tls, totp
 from tokenbridge.server.keys import KeyRing
 from tokenbridge.server.settings import Settings
-from tokenbridge.server.store import accounts, audit
+from tokenbridge.server.store import accounts, audit, phones
 from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.method_schema import OutboxMessage, PendingApp
 from tokenbridge.server.store.upgrade import upgrade
 from tokenbridge.server.tls import TlsFiles
 
@@ -103,6 +105,18 @@ def rotate_keys(office: Office) -> int:
         for row in rows:
             context = totp.context(row.account_id)
             row.secret = ring.encrypt(ring.decrypt(row.secret, context=context), context=context)
+        _renew_phones(tx, ring)
         renewed.record(tx, "keys-rotated", secrets=len(rows))  # seals the audit trail with the new key as well
     keys.save(office.settings.key_file, KeyRing(ring.keys[:1]))
     return len(rows)
+
+
+def _renew_phones(tx: Session, ring: KeyRing) -> None:
+    """Numbers by the new key. Apps that await their confirmation and the outbox are for minutes: they go."""
+    for row in phones.everything(tx):
+        context = numbers.context(row.account_id)
+        number = ring.decrypt(row.number, context=context)
+        row.number = ring.encrypt(number, context=context)
+        row.number_hash = ring.seal(numbers.sealed_bytes(number.decode()))
+    tx.execute(delete(PendingApp))
+    tx.execute(delete(OutboxMessage))

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
 from tokenbridge.rp.proof import Method
+from tokenbridge.server.store import phones
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
@@ -120,16 +121,18 @@ def enrolled(tx: Session, account_id: int) -> frozenset[Method]:
         found.add(Method.KEY)
     if tx.scalar(select(exists().where(RecoveryCode.account_id == account_id, RecoveryCode.used_at.is_(None)))):
         found.add(Method.RECOVERY)
+    for row in phones.of(tx, account_id):
+        found |= phones.methods(row)
     return frozenset(found)
 
 
-def set_totp(tx: Session, account_id: int, sealed: bytes, now: dt.datetime) -> None:
+def set_totp(tx: Session, account_id: int, sealed: bytes, now: dt.datetime, algorithm: str = "sha1") -> None:
     """Replace the account's authenticator-app secret; `sealed` is ciphertext."""
     row = tx.get(TotpSecret, account_id)
     if row is None:
-        tx.add(TotpSecret(account_id=account_id, secret=sealed, last_step=0, created_at=now))
+        tx.add(TotpSecret(account_id=account_id, secret=sealed, last_step=0, algorithm=algorithm, created_at=now))
     else:
-        row.secret, row.last_step, row.created_at = sealed, 0, now
+        row.secret, row.last_step, row.algorithm, row.created_at = sealed, 0, algorithm, now
 
 
 def totp(tx: Session, account_id: int) -> TotpSecret | None:

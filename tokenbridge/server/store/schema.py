@@ -153,6 +153,7 @@ class TotpSecret(Base):
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     secret: Mapped[bytes] = mapped_column(LargeBinary)
     last_step: Mapped[int] = mapped_column(BigInteger, default=0)
+    algorithm: Mapped[str] = mapped_column(String(16), server_default="sha1")
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
 
 

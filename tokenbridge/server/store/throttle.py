@@ -28,6 +28,10 @@ CODES: Final = Limit(kind="code", most=10)
 CODES_IN_A_ROW: Final = Limit(kind="codes", most=100, minutes=24 * 60)
 """SP 800-63B-4 section 3.2.2: no more than 100 wrong ones; a right one begins the count again."""
 ENROLMENTS: Final = Limit(kind="enrolment", most=10)
+MESSAGES_ACCOUNT: Final = Limit(kind="messages-account", most=10, minutes=60)
+MESSAGES_NUMBER: Final = Limit(kind="messages-number", most=10, minutes=60)
+MESSAGES: Final = Limit(kind="messages", most=3000, minutes=60)
+"""All that a server sends: what somebody with many stolen passwords can make it cost."""
 REPORTS: Final = Limit(kind="report", most=1)
 """How often the audit trail says that a limit holds somebody up."""
 

@@ -1,0 +1,111 @@
+"""The HTTP API of fallback methods: parse, call, answer. docs/api.md describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import Field
+
+from tokenbridge.errors import BadRequest
+from tokenbridge.rp.proof import FALLBACK_METHODS, Method
+from tokenbridge.server.api import ERRORS, Bearer, Body, RequestId, SignIns
+from tokenbridge.server.method_setup import MethodDesk
+from tokenbridge.server.second_step import Begun
+
+router = APIRouter()
+
+
+class StartBody(Body):
+    method: str = Field(max_length=32)
+
+
+class SetupBody(Body):
+    """A number for messages, an algorithm for an app, nothing for recovery codes."""
+
+    number: str = Field(default="", max_length=64)
+    algorithm: str = Field(default="", max_length=16)
+
+
+class ConfirmBody(Body):
+    code: str = Field(min_length=1, max_length=64)
+
+
+class PhoneBody(Body):
+    whatsapp: bool
+
+
+def _desk(request: Request) -> MethodDesk:
+    desk: MethodDesk = request.app.state.methods
+    return desk
+
+
+Desk = Annotated[MethodDesk, Depends(_desk)]
+PhoneId = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+
+@router.post("/api/sign-in/{transaction}/start", responses=ERRORS)
+async def start(transaction: str, body: StartBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
+    """Send the message of a method that the challenge named."""
+    return begun(await desk.send(transaction, _method(body.method), request_id))
+
+
+@router.get("/api/methods", responses=ERRORS)
+async def listed(token: Bearer, desk: Desk) -> dict[str, Any]:
+    """The fallback methods of the session's account."""
+    return await desk.listed(token)
+
+
+@router.post("/api/methods/{method}", status_code=201, responses=ERRORS)
+async def enrol(method: str, body: SetupBody, token: Bearer, desk: Desk, request_id: RequestId) -> dict[str, Any]:
+    """Begin to set a method up; it counts once it is confirmed."""
+    offer = await desk.enrol(token, _method(method), body.number or body.algorithm, request_id)
+    return {**offer.shown, **(begun(offer.begun) if offer.begun is not None else {})}
+
+
+@router.post("/api/methods/{method}/confirm", status_code=204, responses=ERRORS)
+async def confirm(method: str, body: ConfirmBody, token: Bearer, desk: Desk, request_id: RequestId) -> Response:
+    await desk.confirm(token, _method(method), body.code, request_id)
+    return Response(status_code=204)
+
+
+@router.delete("/api/methods/totp", status_code=204, responses=ERRORS)
+async def remove_app(token: Bearer, desk: Desk, request_id: RequestId, confirm_last: bool = False) -> Response:
+    await desk.remove_app(token, request_id, confirmed=confirm_last)
+    return Response(status_code=204)
+
+
+@router.delete("/api/phones/{phone_id}", status_code=204, responses=ERRORS)
+async def remove_phone(
+    phone_id: PhoneId, token: Bearer, desk: Desk, request_id: RequestId, confirm_last: bool = False
+) -> Response:
+    await desk.remove_phone(token, phone_id, request_id, confirmed=confirm_last)
+    return Response(status_code=204)
+
+
+@router.patch("/api/phones/{phone_id}", status_code=204, responses=ERRORS)
+async def change_phone(
+    phone_id: PhoneId, body: PhoneBody, token: Bearer, desk: Desk, request_id: RequestId
+) -> Response:
+    await desk.set_whatsapp(token, phone_id, request_id, on=body.whatsapp)
+    return Response(status_code=204)
+
+
+def begun(found: Begun) -> dict[str, Any]:
+    return {
+        "method": str(found.method),
+        "sent_to": found.sent_to,
+        "resend_at": found.resend_at.isoformat(),
+        "expires_at": found.expires_at.isoformat(),
+        "typed": True,
+    }
+
+
+def _method(name: str) -> Method:
+    try:
+        method = Method(name)
+    except ValueError:
+        method = None
+    if method not in FALLBACK_METHODS:
+        raise BadRequest("That is no fallback method.", next_step="Use one that was offered.")
+    return method

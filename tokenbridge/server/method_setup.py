@@ -1,0 +1,159 @@
+"""Setting fallback methods up and removing them, as people do for themselves. The desk leaves the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from tokenbridge.errors import LastFactor, NotAllowedNow, NotFound, Rejected, RejectReason, Retry, TooMany
+from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS, Method
+from tokenbridge.server import numbers
+from tokenbridge.server.changes import Changes
+from tokenbridge.server.methods.base import Case, FallbackMethod
+from tokenbridge.server.second_step import Begun, SecondStep
+from tokenbridge.server.store import accounts, phones, recovery, sessions, throttle
+from tokenbridge.server.store.sessions import Live
+
+CORE: Final = (FALLBACK_METHODS | DEVICES) - {Method.RECOVERY}
+"""What makes an account one with MFA: recovery codes are for those who have lost the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A method that awaits its confirmation: what to show, and where a message went, if one did."""
+
+    shown: Mapping[str, Any]
+    begun: Begun | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSetup:
+    """It blocks. Every change needs a session that is as strong as the account's strongest factor, and new."""
+
+    changes: Changes
+    methods: Mapping[Method, FallbackMethod]
+    second: SecondStep
+
+    def listed(self, session_token: str) -> dict[str, Any]:
+        """JSON types; numbers are masked."""
+        with self.changes.database.read() as tx:
+            live = self.changes.live(tx, session_token)
+            account, ring = live.account.id, self.changes.keys.ring()
+            enrolled = accounts.enrolled(tx, account)
+            told = [
+                {
+                    "id": row.id,
+                    "sent_to": numbers.masked(
+                        ring.decrypt(row.number, context=numbers.context(account)).decode(),
+                    ),
+                    "methods": sorted(map(str, phones.methods(row))),
+                }
+                for row in phones.of(tx, account)
+            ]
+            return {
+                "mfa": bool(enrolled & CORE),
+                "methods": sorted(map(str, enrolled)),
+                "phones": told,
+                "recovery_codes_left": recovery.left(tx, account),
+                "available": [str(method) for method in Method if method in self.methods],
+            }
+
+    def enrol(self, session_token: str, method: Method, given: str, request: str) -> Offer:
+        """Begin to set `method` up by a number or an algorithm. Raises `StepUp`, `NumberUnfit`, `SendFailed`, ..."""
+        found = self._method(method)
+        with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
+            setup = found.enrol(self._case(tx, live), given)
+            event = "recovery-codes-made" if method is Method.RECOVERY else "method-begun"
+            self.changes.record(tx, event, live, request, method=str(method))
+        begun = self.second.deliver(setup.outgoing) if setup.outgoing is not None else None
+        return Offer(shown=setup.shown, begun=begun)
+
+    def confirm(self, session_token: str, method: Method, code: str, request: str) -> None:
+        """From now on the method counts. Raises Rejected(CODE_WRONG) when the code is wrong."""
+        found = self._method(method)
+        with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
+            case = self._case(tx, live)
+            if not throttle.allow(tx, throttle.CODES, str(live.account.id), case.now):
+                raise TooMany
+            problem = found.confirm(case, code)
+            event = "method-refused" if problem else "method-added"
+            detail = {"detail": problem} if problem else {}
+            self.changes.record(tx, event, live, request, method=str(method), **detail)
+        if problem:
+            error = Rejected(RejectReason.CODE_WRONG, "The code is wrong, or it is too old.")
+            error.retry, error.hint = Retry.AGAIN, "Type the newest code with care, or begin again."
+            raise error
+
+    def remove_app(self, session_token: str, request: str, *, confirmed: bool) -> None:
+        """Raises `NotFound`, `LastFactor`. The account's other sessions end."""
+        with self.changes.permitted(session_token, "remove an app", request) as (tx, live):
+            if not accounts.remove_totp(tx, live.account.id):
+                raise NotFound("There is no app.", next_step="See the list of your methods.")
+            self._removed(tx, live, Method.TOTP, request, confirmed=confirmed)
+
+    def remove_phone(self, session_token: str, phone_id: int, request: str, *, confirmed: bool) -> None:
+        """As `remove_app`."""
+        with self.changes.permitted(session_token, "remove a number", request) as (tx, live):
+            if phones.get(tx, phone_id, live.account.id) is None:
+                raise NotFound("There is no such number.", next_step="See the list of your methods.")
+            phones.remove(tx, phone_id)
+            self._removed(tx, live, Method.SMS, request, confirmed=confirmed)
+
+    def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
+        """Whether a number gets WhatsApp messages before text messages. One of both has to be left."""
+        with self.changes.permitted(session_token, "change a number", request) as (tx, live):
+            row = phones.get(tx, phone_id, live.account.id)
+            if row is None or row.confirmed_at is None:
+                raise NotFound("There is no such number.", next_step="See the list of your methods.")
+            if Method.WHATSAPP not in self.methods or not row.text:
+                raise NotAllowedNow("This number has one way only.", next_step="Remove the number instead.")
+            phones.set_whatsapp(tx, phone_id, on=on)
+            self.changes.record(tx, "method-changed", live, request, method=str(Method.WHATSAPP), on=on)
+
+    def _removed(self, tx: Session, live: Live, method: Method, request: str, *, confirmed: bool) -> None:
+        tx.expire_all()
+        if not accounts.enrolled(tx, live.account.id) & CORE and not confirmed:
+            raise LastFactor
+        ended = sessions.end_others(tx, live, self.changes.clock())
+        self.changes.record(tx, "method-removed", live, request, method=str(method), sessions_ended=ended)
+
+    def _method(self, method: Method) -> FallbackMethod:
+        found = self.methods.get(method)
+        if found is None:
+            raise NotAllowedNow("This server does not offer that method.", next_step="Choose another one.")
+        return found
+
+    def _case(self, tx: Session, live: Live) -> Case:
+        return Case(tx=tx, now=self.changes.clock(), account=live.account.id)
+
+
+class MethodDesk:
+    """`sending` is the pool of the services that send messages."""
+
+    def __init__(self, setup: MethodSetup, sending: ThreadPoolExecutor) -> None:
+        self.setup = setup
+        self._sending = sending
+
+    async def listed(self, session_token: str) -> dict[str, Any]:
+        return await asyncio.to_thread(self.setup.listed, session_token)
+
+    async def enrol(self, session_token: str, method: Method, given: str, request: str) -> Offer:
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._sending, self.setup.enrol, session_token, method, given, request)
+
+    async def confirm(self, session_token: str, method: Method, code: str, request: str) -> None:
+        await asyncio.to_thread(self.setup.confirm, session_token, method, code, request)
+
+    async def remove_app(self, session_token: str, request: str, *, confirmed: bool) -> None:
+        await asyncio.to_thread(self.setup.remove_app, session_token, request, confirmed=confirmed)
+
+    async def remove_phone(self, session_token: str, phone_id: int, request: str, *, confirmed: bool) -> None:
+        await asyncio.to_thread(self.setup.remove_phone, session_token, phone_id, request, confirmed=confirmed)
+
+    async def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
+        await asyncio.to_thread(self.setup.set_whatsapp, session_token, phone_id, request, on=on)

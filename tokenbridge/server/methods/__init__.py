@@ -1,0 +1,1 @@
+"""The fallback methods, one file each, behind one protocol."""

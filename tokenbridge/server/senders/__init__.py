@@ -1,0 +1,1 @@
+"""How messages and calls leave the server: one adapter per service."""

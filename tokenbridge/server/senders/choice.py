@@ -1,0 +1,100 @@
+"""The settings about messages as senders. Secrets are read here, from files that only the server may read."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from tokenbridge.errors import SetupError
+from tokenbridge.server.numbers import NumberRules
+from tokenbridge.server.senders import http
+from tokenbridge.server.senders.notify import Notify, NotifyKey
+from tokenbridge.server.senders.port import Channel, Sender, Senders
+from tokenbridge.server.senders.twilio import Twilio
+from tokenbridge.server.settings import Settings, is_loopback
+
+MAX_SECRET: Final = 4096
+_SID: Final = re.compile(r"AC[0-9a-f]{32}")
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_REGION: Final = re.compile(r"[A-Z]{2}")
+
+
+def senders_of(settings: Settings, outbox: Sender) -> Senders:
+    """Raises `SetupError` that names the setting."""
+    if settings.outbox:
+        return Senders({Channel.SMS: outbox, Channel.WHATSAPP: outbox})
+    client, found = http.client(), dict[Channel, Sender]()
+    match settings.sms_sender:
+        case "":
+            pass
+        case "notify":
+            found[Channel.SMS] = _notify(settings, client)
+        case "twilio":
+            found[Channel.SMS] = _twilio(settings, client)
+        case other:
+            raise SetupError(f"sms_sender can't be {other!r}.", next_step="It is one of: notify, twilio.")
+    if settings.twilio_whatsapp_from:
+        found[Channel.WHATSAPP] = _twilio(settings, client)
+    return Senders(found)
+
+
+def rules_of(settings: Settings) -> NumberRules:
+    """Raises `SetupError` that names the setting."""
+    regions, office = settings.phone_regions, settings.phone_office
+    if not regions or not all(map(_REGION.fullmatch, regions)):
+        raise SetupError("phone_regions holds countries as two capital letters, such as GB.")
+    if not all(prefix.startswith("+") and prefix[1:].isdecimal() for prefix in office):
+        raise SetupError("phone_office holds beginnings of numbers such as +441615550.")
+    return NumberRules(regions=regions, office=office)
+
+
+def _notify(settings: Settings, client: httpx.Client) -> Notify:
+    if not settings.notify_template:
+        raise SetupError("notify_template is not set.", next_step="Make a template with the text ((message)).")
+    key = NotifyKey.parse(_secret(settings.notify_key_file, "notify_key_file"))
+    return Notify(http=client, url=_url(settings.notify_url, "notify_url"), key=key, template=settings.notify_template)
+
+
+def _twilio(settings: Settings, client: httpx.Client) -> Twilio:
+    if not _SID.fullmatch(settings.twilio_account):
+        raise SetupError("twilio_account is no account SID (AC and 32 hexadecimal digits).")
+    for name in ("twilio_from", "twilio_whatsapp_from"):
+        value = getattr(settings, name)
+        if value and not _E164.fullmatch(value):
+            raise SetupError(f"{name} is no number such as +447400123456.")
+    return Twilio(
+        http=client,
+        url=_url(settings.twilio_url, "twilio_url"),
+        account=settings.twilio_account,
+        token=_secret(settings.twilio_token_file, "twilio_token_file"),
+        sender=settings.twilio_from,
+        whatsapp_sender=settings.twilio_whatsapp_from,
+        template=settings.twilio_whatsapp_template,
+    )
+
+
+def _url(value: str, setting: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        raise SetupError(f"{setting} has to begin with https://.")
+    return value.rstrip("/")
+
+
+def _secret(path: Path | None, setting: str) -> str:
+    if path is None:
+        raise SetupError(f"{setting} is not set.", next_step="Name the file that holds the secret.")
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode, text = stat.S_IMODE(path.stat().st_mode), file.read(MAX_SECRET).strip()
+    except (OSError, ValueError) as err:
+        raise SetupError(f"The file of {setting} can't be read: {path}.", detail=str(err)) from err
+    if mode & 0o077:
+        raise SetupError(f"The file {path} is open to others.", next_step=f"Run: chmod 600 {path}")
+    if not text:
+        raise SetupError(f"The file {path} is empty.")
+    return text

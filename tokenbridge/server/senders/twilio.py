@@ -1,0 +1,68 @@
+"""Text and WhatsApp messages by Twilio (Programmable Messaging REST API, 2010-04-01)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from tokenbridge.errors import SendFailed, SendFault
+from tokenbridge.server.senders import http
+from tokenbridge.server.senders.port import Channel, Message
+
+_RECIPIENT: Final = frozenset({21211, 21214, 21217, 21408, 21610, 21612, 21614, 63003, 63024})
+"""Twilio's error codes that say that this number can't be reached, or not by this channel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twilio:
+    """`template` is the ContentSid of an approved WhatsApp template with the code as its variable 1."""
+
+    http: httpx.Client
+    url: str
+    account: str
+    token: str
+    sender: str
+    whatsapp_sender: str = ""
+    template: str = ""
+
+    def __repr__(self) -> str:
+        return f"Twilio({self.account})"
+
+    def send(self, message: Message) -> None:
+        """Raises `SendFailed`."""
+        answer = http.post(self.http, lambda: self._request(message))
+        body = answer.body if isinstance(answer.body, dict) else {}
+        if answer.status == httpx.codes.CREATED:
+            if not isinstance(body.get("sid"), str):
+                raise SendFailed(SendFault.DAMAGED, detail="201 without a sid")
+            return
+        code = body.get("code")
+        raise SendFailed(_fault(answer.status, code), detail=f"{answer.status}, error {str(code)[:20]}")
+
+    def _request(self, message: Message) -> httpx.Request:
+        address = f"{self.url}/2010-04-01/Accounts/{self.account}/Messages.json"
+        return self.http.build_request(
+            "POST", address, data=self._form(message), headers={"Authorization": self._authorization()}
+        )
+
+    def _form(self, message: Message) -> dict[str, str]:
+        if message.channel is Channel.SMS:
+            return {"To": message.to, "From": self.sender, "Body": message.text}
+        form = {"To": f"whatsapp:{message.to}", "From": f"whatsapp:{self.whatsapp_sender}"}
+        if not self.template:
+            return {**form, "Body": message.text}
+        return {**form, "ContentSid": self.template, "ContentVariables": json.dumps({"1": message.code})}
+
+    def _authorization(self) -> str:
+        request = httpx.Request("GET", self.url)
+        flow = httpx.BasicAuth(self.account, self.token).auth_flow(request)
+        return next(flow).headers["Authorization"]
+
+
+def _fault(status: int, code: object) -> SendFault:
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return SendFault.LIMITED
+    return SendFault.RECIPIENT if code in _RECIPIENT else SendFault.REFUSED

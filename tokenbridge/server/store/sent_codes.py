@@ -1,0 +1,98 @@
+"""Codes that went to a telephone, as rows. Each counts once; the newest of a sign-in voids older ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Final
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from tokenbridge.rp.proof import Method
+from tokenbridge.server.store.method_schema import SentCode
+from tokenbridge.server.store.schema import Account
+
+MOST_TRIES: Final = 5
+LIFETIME: Final = dt.timedelta(minutes=10)
+"""SP 800-63B-4 section 3.1.3.2: a secret sent out of band is valid for at most 10 minutes."""
+KEEP: Final = dt.timedelta(days=1)
+FIRST_WAIT: Final = dt.timedelta(seconds=30)
+LONGEST_WAIT: Final = dt.timedelta(minutes=8)
+WINDOW: Final = dt.timedelta(minutes=15)
+"""How far back earlier messages count for the wait before the next one."""
+
+
+@unique
+class Stage(StrEnum):
+    """Reserved before it is sent, so that a crash in between leaves nothing that could be used."""
+
+    RESERVED = "reserved"
+    SENT = "sent"
+    USED = "used"
+    VOID = "void"
+    FAILED = "failed"
+
+
+_LIVE: Final = (Stage.RESERVED, Stage.SENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCode:
+    account_id: int
+    ref: str
+    method: Method
+    phone_id: int
+    code_hash: str
+
+
+def reserve(tx: Session, new: NewCode, now: dt.datetime) -> int:
+    """Store a code that is about to be sent; returns its number. Older ones for the same `ref` are void."""
+    connection = tx.connection()
+    connection.execute(delete(SentCode).where(SentCode.created_at < now - KEEP))
+    connection.execute(
+        update(SentCode).where(SentCode.ref == new.ref, SentCode.stage.in_(_LIVE)).values(stage=Stage.VOID)
+    )
+    values = {name: getattr(new, name) for name in new.__slots__}
+    row = {**values, "method": str(new.method), "stage": Stage.RESERVED, "tries": 0, "created_at": now}
+    made = connection.execute(insert(SentCode), {**row, "expires_at": now + LIFETIME})
+    key = made.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def free_at(tx: Session, account_id: int, now: dt.datetime) -> dt.datetime:
+    """When the account may be sent the next message: 30 s after the first that was not used, then twice as long.
+
+    Takes the account's row first, so that two requests at once can't both find the way free.
+    """
+    tx.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+    counted = (SentCode.account_id == account_id, SentCode.created_at > now - WINDOW)
+    tried = SentCode.stage.not_in((Stage.USED, Stage.FAILED))
+    times = list(tx.scalars(select(SentCode.created_at).where(*counted, tried).order_by(SentCode.created_at)))
+    return times[-1] + wait_after(len(times)) if times else now
+
+
+def wait_after(sent: int) -> dt.timedelta:
+    """How long to wait after `sent` messages."""
+    doubled: int = 2 ** min(max(sent - 1, 0), 10)
+    return min(FIRST_WAIT * doubled, LONGEST_WAIT)
+
+
+def mark(tx: Session, code_id: int, before: Stage, after: Stage) -> bool:
+    """Move one on; False when it is not at `before` any more. Only one caller is told True."""
+    change = update(SentCode).where(SentCode.id == code_id, SentCode.stage == before).values(stage=after)
+    return tx.connection().execute(change).rowcount == 1
+
+
+def newest(tx: Session, ref: str) -> SentCode | None:
+    query = select(SentCode).where(SentCode.ref == ref).order_by(SentCode.id.desc()).limit(1)
+    return tx.scalar(query.execution_options(populate_existing=True))
+
+
+def count_try(tx: Session, code_id: int, now: dt.datetime) -> bool:
+    """Count an attempt before it is compared; False when there are none left, or the code is void or too old."""
+    fits = (SentCode.id == code_id, SentCode.stage == Stage.SENT, SentCode.tries < MOST_TRIES)
+    change = update(SentCode).where(*fits, SentCode.expires_at > now).values(tries=SentCode.tries + 1)
+    return tx.connection().execute(change).rowcount == 1
