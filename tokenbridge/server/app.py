@@ -55,9 +55,12 @@ from tokenbridge.server.policy_log import PolicyLog
 from tokenbridge.server.portal import (
     activity_pages,
     app_pages,
+    app_password_pages,
     card_pages,
     first_day_pages,
     key_pages,
+    outbox_pages,
+    phone_pages,
     profile_pages,
     recovery_pages,
     sign_in_pages,
@@ -90,9 +93,11 @@ PAGES: Final = tuple(
     for pages in (
         activity_pages,
         app_pages,
+        app_password_pages,
         card_pages,
         first_day_pages,
         key_pages,
+        phone_pages,
         profile_pages,
         recovery_pages,
         sign_in_pages,
@@ -193,7 +198,7 @@ def _key_desk(settings: Settings, changes: Changes, models: KeyModelBook, ledger
 
 
 def _routes(app: FastAPI, settings: Settings) -> None:
-    extra = (outbox_api.router,) if settings.outbox else ()
+    extra = (outbox_api.router, outbox_pages.router) if settings.outbox else ()
     programs = (api, key_api, method_api, app_password_api, hand_over_api)
     for router in (*(program.router for program in programs), *extra, *PAGES):
         app.include_router(router)
@@ -232,6 +237,8 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         hand_overs=app.state.hand_overs,
         sessions=app.state.sessions,
         key_desk=app.state.keys,
+        methods=app.state.methods,
+        app_passwords=app.state.app_passwords,
         profiles=Profiles(changes=changes),
         authenticators=AuthenticatorEnrolment(changes=changes, gate=gate, issuer=settings.name),
         passwords=PasswordChange(changes=changes, hashing=parts.hashing),

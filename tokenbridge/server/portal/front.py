@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, FileSystemLoader, PackageLoader
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys
+from tokenbridge.server.app_passwords import AppPasswordDesk
 from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.method_setup import MethodDesk
 from tokenbridge.server.portal import cookies
 from tokenbridge.server.portal.statics import StaticFiles
 from tokenbridge.server.self_service.activity import Activity
@@ -68,6 +71,8 @@ class Front:
     hand_overs: HandOverDesk
     sessions: SessionDesk
     key_desk: KeyDesk | None
+    methods: MethodDesk
+    app_passwords: AppPasswordDesk
     profiles: Profiles
     authenticators: AuthenticatorEnrolment
     passwords: PasswordChange
@@ -75,6 +80,11 @@ class Front:
     own_sessions: OwnSessions
     activity: Activity
     templates: Environment
+
+    @property
+    def sends_messages(self) -> bool:
+        """Whether something can be sent to telephones here."""
+        return not {Method.SMS, Method.WHATSAPP}.isdisjoint(self.methods.setup.methods)
 
     def page(self, visit: Visit, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """The page of a template; sets the cookie that its forms are bound to, where there is none yet."""

@@ -9,7 +9,17 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from tokenbridge.errors import BadRequest, NoSession, NotAllowedNow, Rejected, Retry, TokenbridgeError, TooMany
+from tokenbridge.errors import (
+    BadRequest,
+    MethodNotOffered,
+    NoSession,
+    NotAllowedNow,
+    Rejected,
+    Retry,
+    SendFailed,
+    TokenbridgeError,
+    TooMany,
+)
 from tokenbridge.rp.policy import Outcome
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import PORTAL
@@ -27,9 +37,10 @@ router = APIRouter(include_in_schema=False)
 MAX_USERNAME: Final = 128
 MAX_PASSWORD: Final = 1024
 MAX_CODE: Final = 64
+MAX_SENT: Final = 64
 MAX_MEMBERS: Final = 16
 
-PAGES: Final = (Method.KEY, Method.TOTP, Method.RECOVERY, Method.PASSWORD)
+PAGES: Final = (Method.KEY, Method.TOTP, Method.WHATSAPP, Method.SMS, Method.RECOVERY, Method.PASSWORD)
 """Methods that have a page for the second step, as `templates/step/METHOD.html`."""
 _EXPECTED: Final = (Rejected, NotAllowedNow, TooMany, BadRequest)
 
@@ -100,6 +111,22 @@ async def next_step(visit: Visitor) -> Response:
             return await _step_page(visit, waiting, error=err)
         return _first_page(visit, error=err)
     return await _go_on(visit, token, done)
+
+
+@router.post("/sign-in/send")
+async def send(visit: Visitor) -> Response:
+    """Have a message sent. WhatsApp may turn out to be a text message; the page says what it was."""
+    waiting, token = await _waiting(visit), cookies.get(visit.request, cookies.SIGN_IN)
+    by = visit.text("by", 32)
+    if waiting is None:
+        return see_other("/sign-in")
+    if by not in waiting.methods:
+        raise MethodNotOffered
+    try:
+        begun = await visit.front.sign_ins.send(token, Method(by), visit.request_id)
+    except (SendFailed, TooMany) as err:
+        return await _step_page(visit, waiting, error=err)
+    return await _step_page(visit, waiting, by=begun.method, sent=begun.sent_to)
 
 
 @router.get("/signed-in")
@@ -214,9 +241,12 @@ def _first_page(
     )
 
 
-async def _step_page(visit: Visit, waiting: Waiting, error: TokenbridgeError | None = None) -> Response:
+async def _step_page(
+    visit: Visit, waiting: Waiting, *, error: TokenbridgeError | None = None, by: Method | None = None, sent: str = ""
+) -> Response:
+    """`sent`: to which number a message went, masked."""
     ways = [method for method in waiting.methods if method in PAGES]
-    asked = visit.fields.get("by") or visit.request.query_params.get("by", "")
+    asked = str(by or visit.fields.get("by") or visit.request.query_params.get("by", ""))
     by = next((method for method in ways if method == asked), ways[0] if ways else None)
     if by is None:
         raise NotAllowedNow
@@ -226,6 +256,7 @@ async def _step_page(visit: Visit, waiting: Waiting, error: TokenbridgeError | N
         200 if error is None else int(problems.status(error)),
         error=error,
         by=str(by),
+        sent=sent or visit.text("sent", MAX_SENT),
         others=[str(method) for method in ways if method is not by],
         sentence=await asyncio.to_thread(visit.front.activity.sentence, waiting.ref),
         options=waiting.key_options,

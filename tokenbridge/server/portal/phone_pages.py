@@ -1,0 +1,84 @@
+"""Text and WhatsApp messages: the number, the code that confirms it, done; WhatsApp on or off; removing a number."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from tokenbridge.errors import LastFactor, NumberUnfit, Rejected, SendFailed, TooMany
+from tokenbridge.rp.proof import Method
+from tokenbridge.server import problems
+from tokenbridge.server.portal.front import see_other
+from tokenbridge.server.portal.member import Member, SignedIn
+
+router = APIRouter(include_in_schema=False)
+
+MAX_NUMBER: Final = 64
+MAX_CODE: Final = 16
+MAX_SENT_TO: Final = 64
+WAYS: Final = (Method.WHATSAPP, Method.SMS)
+
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+
+@router.get("/self-service/phone")
+async def listed(member: SignedIn) -> Response:
+    return member.page("phones.html", **await member.front.methods.listed(member.session))
+
+
+@router.get("/self-service/phone/add")
+async def ask(member: SignedIn) -> Response:
+    return member.page("phone-add.html", number="")
+
+
+@router.post("/self-service/phone/add")
+async def send(member: SignedIn) -> Response:
+    """A code goes to the number; it counts once that is typed."""
+    number = member.visit.text("number", MAX_NUMBER)
+    try:
+        offer = await member.front.methods.enrol(member.session, Method.SMS, number, member.request_id)
+    except (NumberUnfit, SendFailed, TooMany) as err:
+        return member.page("phone-add.html", int(problems.status(err)), error=err, number=number)
+    return member.page("phone-confirm.html", sent_to=offer.begun.sent_to if offer.begun is not None else "")
+
+
+@router.post("/self-service/phone/confirm")
+async def confirm(member: SignedIn) -> Response:
+    code = member.visit.text("code", MAX_CODE)
+    try:
+        await member.front.methods.confirm(member.session, Method.SMS, code, member.request_id)
+    except (Rejected, TooMany) as err:
+        sent_to = member.visit.text("sent_to", MAX_SENT_TO)
+        return member.page("phone-confirm.html", int(problems.status(err)), error=err, sent_to=sent_to)
+    return see_other("/self-service/phone?done=phone")
+
+
+@router.post("/self-service/phone/{phone_id}/whatsapp")
+async def whatsapp(member: SignedIn, phone_id: Number) -> Response:
+    on = member.visit.text("on", 8) == "yes"
+    await member.front.methods.set_whatsapp(member.session, phone_id, member.request_id, on=on)
+    return see_other("/self-service/phone?done=phone-changed")
+
+
+@router.get("/self-service/phone/{phone_id}/remove")
+async def ask_remove(member: SignedIn, phone_id: Number) -> Response:
+    return await _remove_page(member, phone_id)
+
+
+@router.post("/self-service/phone/{phone_id}/remove")
+async def remove(member: SignedIn, phone_id: Number) -> Response:
+    confirmed = member.visit.text("last", 8) == "yes"
+    try:
+        await member.front.methods.remove_phone(member.session, phone_id, member.request_id, confirmed=confirmed)
+    except LastFactor as err:
+        return await _remove_page(member, phone_id, error=err)
+    return see_other("/self-service/phone?done=phone-removed")
+
+
+async def _remove_page(member: Member, phone_id: int, error: LastFactor | None = None) -> Response:
+    found = (await member.front.methods.listed(member.session))["phones"]
+    name = next((row["sent_to"] for row in found if row["id"] == phone_id), "this number")
+    status = 200 if error is None else int(problems.status(error))
+    return member.page("remove.html", status, what=f"the number {name}", back="/self-service/phone", error=error)
