@@ -24,7 +24,7 @@ from tokenbridge.rp.policy import Outcome
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import PORTAL
 from tokenbridge.server import problems
-from tokenbridge.server.ledger import Done
+from tokenbridge.server.ledger import MAX_TOKEN, Done
 from tokenbridge.server.portal import cookies
 from tokenbridge.server.portal.browsers import device_of
 from tokenbridge.server.portal.front import see_other
@@ -75,15 +75,15 @@ async def key_options(visit: Visitor) -> Response:
     ticket = await visit.front.sign_ins.start(PORTAL, visit.where, visit.text("username", MAX_USERNAME) or None)
     if ticket.key_options is None:
         raise NotAllowedNow("This server takes no security keys.", next_step="Use another way to sign in.")
-    answer = JSONResponse({"options": ticket.key_options})
-    cookies.put(answer, cookies.SIGN_IN, ticket.token, visit.front.sign_in_seconds)
-    return answer
+    # Not in the cookie: another tab of the same browser may be at the second step of its own sign-in.
+    return JSONResponse({"options": ticket.key_options, "sign_in": ticket.token})
 
 
 @router.post("/sign-in/key")
 async def by_key(visit: Visitor) -> Response:
-    """A key's answer, on the first page or as the second step. The challenge is spent by it."""
-    token = cookies.get(visit.request, cookies.SIGN_IN)
+    """A key's answer, on the first page (`sign_in` then says of which sign-in) or as the second step. The challenge is
+    spent by it."""
+    token = visit.text("sign_in", MAX_TOKEN) or cookies.get(visit.request, cookies.SIGN_IN)
     try:
         done = await visit.front.sign_ins.key(token, credential(visit), visit.request_id)
     except _EXPECTED as err:

@@ -61,9 +61,11 @@ async function offer(area, form) {
     const mine = (quiet = new AbortController());
     const timer = setTimeout(() => mine.abort("stale"), 240_000);
     try {
-      const { options } = await post(form, "/sign-in/key-options");
+      const { options, sign_in } = await post(form, "/sign-in/key-options");
       if (mine.signal.aborted) return;
-      send(form, await get(options, { mediation: "conditional", signal: mine.signal }));
+      const credential = await get(options, { mediation: "conditional", signal: mine.signal });
+      form.elements.sign_in.value = sign_in;
+      send(form, credential);
       return;
     } catch {
       if (mine.signal.reason !== "stale") return;
@@ -75,7 +77,8 @@ async function offer(area, form) {
 
 const START = {
   async "sign-in"(area, form) {
-    const { options } = await post(form, area.dataset.begin);
+    const { options, sign_in } = await post(form, area.dataset.begin);
+    form.elements.sign_in.value = sign_in;
     return get(options);
   },
   async step(area) {
