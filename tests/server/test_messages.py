@@ -7,6 +7,7 @@ import datetime as dt
 import itertools
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,6 +230,22 @@ def test_a_removed_number_is_not_offered(desk: Desk):
     assert desk.call("DELETE", f"/api/phones/{phone['id']}").status_code == 204
     desk.challenged(person)
     assert desk.offered == ["totp"]
+
+
+def test_changes_are_told_by_mail(desk: Desk):
+    address = "ada@hospital.example"
+    person = desk.bench.person(email=address)
+    desk.sign_in(person)
+    desk.call("POST", "/api/methods/sms", {"number": f"07400 {next(desk.numbers)}"})
+    desk.call("POST", "/api/methods/sms/confirm", {"code": desk.code()})
+    phone = desk.call("GET", "/api/methods").json()["phones"][0]
+    desk.call("DELETE", f"/api/phones/{phone['id']}")
+    for _ in range(100):
+        told = [sent["subject"] for sent in desk.messages() if sent["to"] == address]
+        if len(told) == 2:
+            break
+        time.sleep(0.05)
+    assert set(told) == {"Test Hospital: text message was set up", "Test Hospital: text message was removed"}
 
 
 def test_a_weak_session_sets_nothing_up(desk: Desk):

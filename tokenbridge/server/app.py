@@ -42,6 +42,7 @@ from tokenbridge.server.methods.message import MessageMethod
 from tokenbridge.server.methods.recovery import RecoveryMethod
 from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.middleware import Envelope
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.password_sign_in import PasswordSignIn
 from tokenbridge.server.permit import Permit
 from tokenbridge.server.policy_book import PolicyBook
@@ -63,6 +64,7 @@ HASHING_THREADS: Final = 2
 
 
 SENDING_THREADS: Final = 4
+_TELEPHONE: Final = (Channel.SMS, Channel.WHATSAPP)
 
 
 def utc_now() -> dt.datetime:
@@ -109,7 +111,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         AppPasswords(database=database, keys=book, policy=policy, rule=rule, clock=clock)
     )
     permit = Permit(database=database, keys=book, rule=rule, clock=clock)
-    app.state.methods = MethodDesk(MethodSetup(permit=permit, methods=methods, second=second), app.state.parts.sending)
+    app.state.methods = _method_desk(app.state.parts, permit, senders)
     app.state.keys = None
     if at is not None:
         app.state.keys = KeyDesk(
@@ -128,6 +130,13 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
     app.add_middleware(Envelope, strict_transport=settings.tls_cert is not None)
     return app
+
+
+def _method_desk(parts: Parts, permit: Permit, senders: Senders) -> MethodDesk:
+    settings, pool = parts.settings, parts.sending
+    notices = Notices(senders=senders, worker=pool, name=settings.name, site=settings.site)
+    setup = MethodSetup(permit=permit, methods=parts.passwords.methods, second=parts.second, notices=notices)
+    return MethodDesk(setup, pool)
 
 
 def _routes(app: FastAPI, settings: Settings) -> None:
@@ -149,7 +158,7 @@ def fallback_methods(settings: Settings, book: KeyBook, senders: Senders) -> dic
         Method.TOTP: TotpMethod(keys=book, issuer=settings.name),
         Method.RECOVERY: RecoveryMethod(),
     }
-    ways = frozenset(Method(str(channel)) for channel in Channel if senders.has(channel))
+    ways = frozenset(Method(str(channel)) for channel in _TELEPHONE if senders.has(channel))
     for method in ways:
         found[method] = MessageMethod(
             method=method, keys=book, rules=rules, name=settings.name, site=settings.site, also=ways - {method}
@@ -176,6 +185,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await parts.revocation.close()
         parts.hashing.shutdown(wait=False, cancel_futures=True)
-        parts.sending.shutdown(wait=True, cancel_futures=True)
+        parts.sending.shutdown(wait=True)
         app.state.recorder.shutdown()
         app.state.database.close()

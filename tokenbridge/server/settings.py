@@ -29,9 +29,9 @@ class Settings:
 
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
     people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
-    `data`); it also says how long sessions live. `countries` and `risk_*` are for
-    noticing what is unusual. `outbox`, `sms_sender`, `notify_*`, `twilio_*` and `phone_*` are about messages to
-    telephones; `senders.choice` reads them. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
+    `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual.
+    `outbox`, `sms_sender`, `notify_*`, `twilio_*`, `smtp_*`, `mail_from` and `phone_*` are about messages;
+    `senders.choice` reads them. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     """
 
     data: Path = field(default_factory=default_data)
@@ -60,6 +60,12 @@ class Settings:
     twilio_from: str = ""
     twilio_whatsapp_from: str = ""
     twilio_whatsapp_template: str = ""
+    smtp_host: str = ""
+    smtp_port: int = 587
+    smtp_plain: bool = False
+    smtp_user: str = ""
+    smtp_password_file: Path | None = None
+    mail_from: str = ""
     phone_regions: tuple[str, ...] = ("GB",)
     phone_office: tuple[str, ...] = ()
     rp_id: str = ""
