@@ -221,6 +221,24 @@ def test_one_of_two_at_once_wins(desk: Desk):
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
 
 
+def test_beginning_with_another_number_has_to_wait_too(desk: Desk):
+    desk.sign_in(desk.bench.person())
+    statuses = []
+    for _ in range(3):
+        body = {"number": f"07400 {next(desk.numbers)}"}
+        statuses.append(desk.call("POST", "/api/methods/sms", body).status_code)
+    assert statuses == [201, 429, 429]
+
+
+def test_a_code_is_nothing_once_its_number_is_removed(desk: Desk):
+    person = desk.with_phone()
+    ticket = desk.challenged(person)
+    desk.start(ticket)
+    phone = desk.call("GET", "/api/methods").json()["phones"][0]
+    assert desk.call("DELETE", f"/api/phones/{phone['id']}").status_code == 204
+    assert desk.present(ticket, desk.code()).status_code == 403
+
+
 def test_a_removed_number_is_not_offered(desk: Desk):
     person = desk.with_phone("07400 999003")
     phone = desk.call("GET", "/api/methods").json()["phones"][0]
