@@ -7,6 +7,7 @@ import datetime as dt
 import itertools
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,6 +221,24 @@ def test_one_of_two_at_once_wins(desk: Desk):
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
 
 
+def test_beginning_with_another_number_has_to_wait_too(desk: Desk):
+    desk.sign_in(desk.bench.person())
+    statuses = []
+    for _ in range(3):
+        body = {"number": f"07400 {next(desk.numbers)}"}
+        statuses.append(desk.call("POST", "/api/methods/sms", body).status_code)
+    assert statuses == [201, 429, 429]
+
+
+def test_a_code_is_nothing_once_its_number_is_removed(desk: Desk):
+    person = desk.with_phone()
+    ticket = desk.challenged(person)
+    desk.start(ticket)
+    phone = desk.call("GET", "/api/methods").json()["phones"][0]
+    assert desk.call("DELETE", f"/api/phones/{phone['id']}").status_code == 204
+    assert desk.present(ticket, desk.code()).status_code == 403
+
+
 def test_a_removed_number_is_not_offered(desk: Desk):
     person = desk.with_phone("07400 999003")
     phone = desk.call("GET", "/api/methods").json()["phones"][0]
@@ -229,6 +248,22 @@ def test_a_removed_number_is_not_offered(desk: Desk):
     assert desk.call("DELETE", f"/api/phones/{phone['id']}").status_code == 204
     desk.challenged(person)
     assert desk.offered == ["totp"]
+
+
+def test_changes_are_told_by_mail(desk: Desk):
+    address = "ada@hospital.example"
+    person = desk.bench.person(email=address)
+    desk.sign_in(person)
+    desk.call("POST", "/api/methods/sms", {"number": f"07400 {next(desk.numbers)}"})
+    desk.call("POST", "/api/methods/sms/confirm", {"code": desk.code()})
+    phone = desk.call("GET", "/api/methods").json()["phones"][0]
+    desk.call("DELETE", f"/api/phones/{phone['id']}")
+    for _ in range(100):
+        told = [sent["subject"] for sent in desk.messages() if sent["to"] == address]
+        if len(told) == 2:
+            break
+        time.sleep(0.05)
+    assert set(told) == {"Test Hospital: text message was set up", "Test Hospital: text message was removed"}
 
 
 def test_a_weak_session_sets_nothing_up(desk: Desk):

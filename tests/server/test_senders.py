@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import email
+import email.policy
 import http.server
 import json
 import socket
@@ -16,6 +18,7 @@ from urllib.parse import parse_qs
 import httpx
 import jwt
 import pytest
+from aiosmtpd.controller import Controller
 
 from tokenbridge.errors import SendFailed, SendFault, SetupError
 from tokenbridge.server.senders import choice
@@ -230,6 +233,66 @@ class TestTwilio:
     def test_redirects_are_not_followed(self, twilio: Senders, service: Service):
         service.will(302, b"")
         assert fault_of(twilio) is SendFault.REFUSED
+
+
+class Postman:
+    """Takes letters, and refuses those to `nobody`."""
+
+    def __init__(self) -> None:
+        self.letters: list[bytes] = []
+
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+        if address.startswith("nobody"):
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        self.letters.append(envelope.content)
+        return "250 OK"
+
+
+class TestMail:
+    LETTER = Message(channel=Channel.MAIL, to="ada@x.example", subject="Set up", text="It was you, \u00e9?")
+
+    @pytest.fixture
+    def postman(self) -> Iterator[tuple[Postman, int]]:
+        made = Postman()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        controller = Controller(made, hostname="127.0.0.1", port=port)
+        controller.start()
+        yield made, port
+        controller.stop()
+
+    def settings(self, folder: Path, port: int, **changes: Any) -> Settings:
+        values = {"smtp_host": "127.0.0.1", "smtp_port": port, "smtp_plain": True, "mail_from": "it@x.example"}
+        return Settings(data=folder, **{**values, **changes})
+
+    def test_a_letter_arrives(self, tmp_path: Path, postman: tuple[Postman, int]):
+        chosen(self.settings(tmp_path, postman[1])).send(self.LETTER)
+        letter = email.message_from_bytes(postman[0].letters[0], policy=email.policy.default)
+        assert (letter["From"], letter["To"], letter["Subject"]) == ("it@x.example", "ada@x.example", "Set up")
+        assert letter.get_content().strip() == self.LETTER.text
+
+    def test_an_address_that_is_refused(self, tmp_path: Path, postman: tuple[Postman, int]):
+        senders = chosen(self.settings(tmp_path, postman[1]))
+        assert fault_of(senders, replace(self.LETTER, to="nobody@x.example", code="x")) is SendFault.RECIPIENT
+
+    def test_no_letter_without_tls(self, tmp_path: Path, postman: tuple[Postman, int]):
+        senders = chosen(self.settings(tmp_path, postman[1], smtp_plain=False))
+        assert fault_of(senders, replace(self.LETTER, code="-----")) is SendFault.UNREACHABLE
+        assert postman[0].letters == []
+
+    def test_a_header_can_not_be_slipped_in(self, tmp_path: Path, postman: tuple[Postman, int]):
+        senders = chosen(self.settings(tmp_path, postman[1]))
+        evil = replace(self.LETTER, to="ada@x.example\nBcc: eve@x.example", code="-----")
+        assert fault_of(senders, evil) is SendFault.UNREACHABLE
+
+    @pytest.mark.parametrize("changes", [{"smtp_host": "mail.example"}, {"mail_from": "nobody"}, {"smtp_user": "x"}])
+    def test_wrong_settings(self, tmp_path: Path, changes: dict[str, Any]):
+        with pytest.raises(SetupError, match=r"smtp|mail_from"):
+            chosen(self.settings(tmp_path, 25, **changes))
 
 
 class TestChoice:

@@ -49,6 +49,7 @@ from tokenbridge.server.methods.message import MessageMethod
 from tokenbridge.server.methods.recovery import RecoveryMethod
 from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.middleware import Envelope
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.password_sign_in import PasswordSignIn
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_log import PolicyLog
@@ -110,6 +111,7 @@ HASHING_THREADS: Final = 2
 
 
 SENDING_THREADS: Final = 4
+_TELEPHONE: Final = (Channel.SMS, Channel.WHATSAPP)
 
 
 def utc_now() -> dt.datetime:
@@ -157,7 +159,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.hand_overs = HandOverDesk(database, book, clock, trust, app.state.sign_ins)
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
     changes = Changes(database=database, keys=book, rule=rule, clock=clock)
-    _members(app, changes, policy, MethodSetup(changes=changes, methods=methods, second=second))
+    _members(app, changes, policy, senders)
     app.state.keys = None if at is None else _key_desk(settings, changes, models, ledger, at)
     app.state.portal = front = _front(settings, app, changes)
     _routes(app, settings)
@@ -172,14 +174,19 @@ def _risk(settings: Settings, book: KeyBook, countries: Countries) -> RiskDesk:
     return RiskDesk(keys=book, countries=countries, limits=limits)
 
 
-def _members(app: FastAPI, changes: Changes, policy: PolicyBook, setup: MethodSetup) -> None:
+def _members(app: FastAPI, changes: Changes, policy: PolicyBook, senders: Senders) -> None:
     """What people do about their own accounts."""
     app.state.app_passwords = AppPasswordDesk(
         AppPasswords(
             database=changes.database, keys=changes.keys, policy=policy, rule=changes.rule, clock=changes.clock
         )
     )
-    app.state.methods = MethodDesk(setup, app.state.parts.sending)
+    parts: Parts = app.state.parts
+    pool = parts.sending
+    notices = Notices(senders=senders, worker=pool, name=parts.settings.name, site=parts.settings.site)
+    methods = parts.passwords.methods
+    setup = MethodSetup(changes=changes, methods=methods, second=parts.second, notices=notices)
+    app.state.methods = MethodDesk(setup, pool)
 
 
 def _key_desk(settings: Settings, changes: Changes, models: KeyModelBook, ledger: Ledger, at: KeySite) -> KeyDesk:
@@ -214,7 +221,7 @@ def fallback_methods(settings: Settings, book: KeyBook, senders: Senders) -> dic
         Method.TOTP: TotpMethod(keys=book, issuer=settings.name),
         Method.RECOVERY: RecoveryMethod(),
     }
-    ways = frozenset(Method(str(channel)) for channel in Channel if senders.has(channel))
+    ways = frozenset(Method(str(channel)) for channel in _TELEPHONE if senders.has(channel))
     for method in ways:
         found[method] = MessageMethod(
             method=method, keys=book, rules=rules, name=settings.name, site=settings.site, also=ways - {method}
@@ -268,7 +275,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await parts.revocation.close()
         parts.hashing.shutdown(wait=False, cancel_futures=True)
-        parts.sending.shutdown(wait=True, cancel_futures=True)
+        parts.sending.shutdown(wait=True)
         app.state.recorder.shutdown()
         app.state.countries.close()
         app.state.database.close()

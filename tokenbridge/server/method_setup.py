@@ -15,6 +15,7 @@ from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS, Method
 from tokenbridge.server import numbers
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.methods.base import Case, FallbackMethod
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.second_step import Begun, SecondStep
 from tokenbridge.server.store import accounts, phones, recovery, sessions, throttle
 from tokenbridge.server.store.sessions import Live
@@ -38,6 +39,7 @@ class MethodSetup:
     changes: Changes
     methods: Mapping[Method, FallbackMethod]
     second: SecondStep
+    notices: Notices
 
     def listed(self, session_token: str) -> dict[str, Any]:
         """JSON types; numbers are masked."""
@@ -88,6 +90,7 @@ class MethodSetup:
             error = Rejected(RejectReason.CODE_WRONG, "The code is wrong, or it is too old.")
             error.retry, error.hint = Retry.AGAIN, "Type the newest code with care, or begin again."
             raise error
+        self.notices.added(live.account, method)
 
     def remove_app(self, session_token: str, request: str, *, confirmed: bool) -> None:
         """Raises `NotFound`, `LastFactor`. The account's other sessions end."""
@@ -95,6 +98,7 @@ class MethodSetup:
             if not accounts.remove_totp(tx, live.account.id):
                 raise NotFound("There is no app.", next_step="See the list of your methods.")
             self._removed(tx, live, Method.TOTP, request, confirmed=confirmed)
+        self.notices.removed(live.account, Method.TOTP)
 
     def remove_phone(self, session_token: str, phone_id: int, request: str, *, confirmed: bool) -> None:
         """As `remove_app`."""
@@ -103,6 +107,7 @@ class MethodSetup:
                 raise NotFound("There is no such number.", next_step="See the list of your methods.")
             phones.remove(tx, phone_id)
             self._removed(tx, live, Method.SMS, request, confirmed=confirmed)
+        self.notices.removed(live.account, Method.SMS)
 
     def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
         """Whether a number gets WhatsApp messages before text messages. One of both has to be left."""

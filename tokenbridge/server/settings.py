@@ -32,7 +32,7 @@ class Settings:
     `data` holds the database, the key file and the TLS files. `origin` is what cards sign: scheme, host and port as
     people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
     `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. `outbox`,
-    `sms_sender`, `notify_*`, `twilio_*` and `phone_*` are about messages to telephones; `senders.choice` reads them.
+    `sms_sender`, `notify_*`, `twilio_*`, `smtp_*`, `mail_from` and `phone_*` are about messages: see `senders.choice`.
     Each of the `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For
     is believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     """
@@ -66,6 +66,12 @@ class Settings:
     twilio_from: str = ""
     twilio_whatsapp_from: str = ""
     twilio_whatsapp_template: str = ""
+    smtp_host: str = ""
+    smtp_port: int = 587
+    smtp_plain: bool = False
+    smtp_user: str = ""
+    smtp_password_file: Path | None = None
+    mail_from: str = ""
     phone_regions: tuple[str, ...] = ("GB",)
     phone_office: tuple[str, ...] = ()
     rp_id: str = ""

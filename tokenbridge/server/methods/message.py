@@ -55,7 +55,7 @@ class MessageMethod:
         ref = _setup_ref(case.account)
         problem = self._compare(case, ref, code)
         sent = sent_codes.newest(case.tx, ref)
-        if problem or sent is None:
+        if problem or sent is None or sent.phone_id is None:
             return problem or "nothing was sent"
         return "" if phones.confirm(case.tx, sent.phone_id, case.now) else "confirmed before"
 
@@ -104,7 +104,7 @@ class MessageMethod:
 
     def _compare(self, case: Case, ref: str, code: str) -> str:
         row = sent_codes.newest(case.tx, ref)
-        if row is None or row.method != self.method:
+        if row is None or row.phone_id is None or row.method != self.method:
             return "nothing was sent"
         if not sent_codes.count_try(case.tx, row.id, case.now):
             return "code used before, too old, or tried too often"

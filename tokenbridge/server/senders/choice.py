@@ -13,6 +13,7 @@ import httpx
 from tokenbridge.errors import SetupError
 from tokenbridge.server.numbers import NumberRules
 from tokenbridge.server.senders import http
+from tokenbridge.server.senders.mail import Smtp
 from tokenbridge.server.senders.notify import Notify, NotifyKey
 from tokenbridge.server.senders.port import Channel, Sender, Senders
 from tokenbridge.server.senders.twilio import Twilio
@@ -21,13 +22,14 @@ from tokenbridge.server.settings import Settings, is_loopback
 MAX_SECRET: Final = 4096
 _SID: Final = re.compile(r"AC[0-9a-f]{32}")
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+")
 _REGION: Final = re.compile(r"[A-Z]{2}")
 
 
 def senders_of(settings: Settings, outbox: Sender) -> Senders:
     """Raises `SetupError` that names the setting."""
     if settings.outbox:
-        return Senders({Channel.SMS: outbox, Channel.WHATSAPP: outbox})
+        return Senders({channel: outbox for channel in Channel})
     client, found = http.client(), dict[Channel, Sender]()
     match settings.sms_sender:
         case "":
@@ -40,6 +42,8 @@ def senders_of(settings: Settings, outbox: Sender) -> Senders:
             raise SetupError(f"sms_sender can't be {other!r}.", next_step="It is one of: notify, twilio.")
     if settings.twilio_whatsapp_from:
         found[Channel.WHATSAPP] = _twilio(settings, client)
+    if settings.smtp_host:
+        found[Channel.MAIL] = _smtp(settings)
     return Senders(found)
 
 
@@ -75,6 +79,22 @@ def _twilio(settings: Settings, client: httpx.Client) -> Twilio:
         sender=settings.twilio_from,
         whatsapp_sender=settings.twilio_whatsapp_from,
         template=settings.twilio_whatsapp_template,
+    )
+
+
+def _smtp(settings: Settings) -> Smtp:
+    if settings.smtp_plain and not is_loopback(settings.smtp_host):
+        raise SetupError("smtp_plain is for a mail server on loopback only.")
+    if not _ADDRESS.fullmatch(settings.mail_from):
+        raise SetupError("mail_from is no address.")
+    password = _secret(settings.smtp_password_file, "smtp_password_file") if settings.smtp_user else ""
+    return Smtp(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        sender=settings.mail_from,
+        user=settings.smtp_user,
+        password=password,
+        plain=settings.smtp_plain,
     )
 
 

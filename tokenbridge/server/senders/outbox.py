@@ -25,7 +25,7 @@ class Outbox:
     clock: Clock
 
     def send(self, message: Message) -> None:
-        content = {"channel": str(message.channel), "to": message.to, "text": message.text}
+        content = {"channel": str(message.channel), "to": message.to, "text": message.text, "subject": message.subject}
         sealed = self.keys.ring().encrypt(json.dumps(content).encode(), context=_CONTEXT)
         with self.database.write() as tx:
             tx.add(OutboxMessage(at=self.clock(), content=sealed))

@@ -14,16 +14,21 @@ from tokenbridge.errors import SendFailed, SendFault
 class Channel(StrEnum):
     SMS = "sms"
     WHATSAPP = "whatsapp"
+    MAIL = "mail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """`to` is E.164. `code` is the code alone, for services that have their own text."""
+    """`to` is E.164, or an address for mail, which alone has a `subject`.
+
+    `code` is the code alone, for services that have their own text.
+    """
 
     channel: Channel
     to: str
     text: str
-    code: str
+    code: str = ""
+    subject: str = ""
 
     def __repr__(self) -> str:
         return f"Message({self.channel})"  # neither number nor code gets into a log

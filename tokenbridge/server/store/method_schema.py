@@ -45,7 +45,8 @@ class Phone(Base):
 class SentCode(Base):
     """A message. `ref` says for what: the hash of a sign-in's token, or that of an enrolment.
 
-    `code_hash` is made with the key file. The stages are those of `sent_codes.Stage`.
+    `code_hash` is made with the key file. Without `phone_id` the number was removed since: the code is nothing then,
+    but still counts for the wait before the next one. The stages are those of `sent_codes.Stage`.
     """
 
     __tablename__ = "sent_codes"
@@ -54,7 +55,7 @@ class SentCode(Base):
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     ref: Mapped[str] = mapped_column(String(64), index=True)
     method: Mapped[str] = mapped_column(String(16))
-    phone_id: Mapped[int] = mapped_column(ForeignKey("phones.id", ondelete="CASCADE"))
+    phone_id: Mapped[int | None] = mapped_column(ForeignKey("phones.id", ondelete="SET NULL"))
     code_hash: Mapped[str] = mapped_column(String(64))
     stage: Mapped[str] = mapped_column(String(16))
     tries: Mapped[int] = mapped_column(Integer, default=0)

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.proof import Method
-from tokenbridge.server.store.method_schema import Phone, SentCode
+from tokenbridge.server.store.method_schema import Phone
 
 MOST: Final = 5
 """Numbers that one account may have."""
@@ -75,5 +75,4 @@ def not_on_whatsapp(tx: Session, phone_id: int) -> None:
 
 
 def remove(tx: Session, phone_id: int) -> None:
-    tx.execute(delete(SentCode).where(SentCode.phone_id == phone_id))
     tx.execute(delete(Phone).where(Phone.id == phone_id))

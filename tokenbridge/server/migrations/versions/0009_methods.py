@@ -59,14 +59,14 @@ def _sent_codes() -> None:
         sa.Column("account_id", sa.Integer(), nullable=False),
         sa.Column("ref", sa.String(length=64), nullable=False),
         sa.Column("method", sa.String(length=16), nullable=False),
-        sa.Column("phone_id", sa.Integer(), nullable=False),
+        sa.Column("phone_id", sa.Integer(), nullable=True),
         sa.Column("code_hash", sa.String(length=64), nullable=False),
         sa.Column("stage", sa.String(length=16), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         _owner("sent_codes"),
-        sa.ForeignKeyConstraint(["phone_id"], ["phones.id"], name=phone, ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["phone_id"], ["phones.id"], name=phone, ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sent_codes")),
     )
     op.create_index(op.f("ix_sent_codes_ref"), "sent_codes", ["ref"])
