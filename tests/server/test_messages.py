@@ -25,6 +25,7 @@ from tokenbridge.server import settings
 from tokenbridge.server.operator import office
 from tokenbridge.server.senders import outbox
 from tokenbridge.server.senders.port import Channel, Message
+from tokenbridge.server.store import audit
 from tokenbridge.server.store.method_schema import SentCode
 
 MOBILE = "07400 123456"
@@ -361,3 +362,24 @@ def test_no_outbox_without_the_setting(server: Server):
 def test_no_outbox_beyond_loopback(tmp_path: Path):
     with pytest.raises(SetupError, match="loopback"):
         settings.check(settings.Settings(data=tmp_path, outbox=True, host="0.0.0.0"))
+    with pytest.raises(SetupError, match="loopback only"):
+        settings.check(settings.Settings(data=tmp_path, outbox=True, origin="https://sso.hospital.example"))
+
+
+def test_messages_are_on_record(desk: Desk):
+    person = desk.with_phone()
+    ticket = desk.challenged(person)
+    desk.past()
+    assert desk.start(ticket).status_code == 200
+    assert desk.start(ticket).status_code == 429
+    with desk.bench.office() as opened, opened.database.read() as tx:
+        found = [entry.event for entry in audit.entries(tx, account=person.username)]
+    assert found[-2:] == ["message-asked", "message-not-sent"]
+
+
+def test_what_cannot_be_sent_any_more_is_not_offered(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    person = desk.with_phone()
+    monkeypatch.setenv("TOKENBRIDGE_SERVER_OUTBOX", "false")
+    with serving(desk.bench.data) as server:
+        outcome = server.password(server.begin(), person.username).json()
+    assert (outcome["decision"], outcome["methods"]) == ("challenge", ["totp"])

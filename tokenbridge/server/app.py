@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rp.key_options import Site
-from tokenbridge.rp.proof import Method
+from tokenbridge.rp.proof import DEVICES, Method
 from tokenbridge.rp.risk import Limits
 from tokenbridge.server import (
     api,
@@ -126,15 +126,16 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     database = Database(settings.database_url, connections=settings.database_connections)
     trust, book = TrustBook(database), KeyBook(settings.key_file)
     app.state.countries = Countries(settings.countries)
-    ledger = Ledger(database, book, clock, _risk(settings, book, app.state.countries))
+    app.state.outbox = Outbox(database=database, keys=book, clock=clock)
+    senders = choice.senders_of(settings, app.state.outbox)
+    methods = fallback_methods(settings, book, senders)
+    offered = frozenset(methods) | DEVICES
+    ledger = Ledger(database, book, clock, _risk(settings, book, app.state.countries, offered))
     app.state.recorder = recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
     policy = PolicyBook(
         settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=recorder).changed
     )
     models, at = KeyModelBook(database, settings), _key_site(settings)
-    app.state.outbox = outbox = Outbox(database=database, keys=book, clock=clock)
-    senders = choice.senders_of(settings, outbox)
-    methods = fallback_methods(settings, book, senders)
     second = SecondStep(database=database, ledger=ledger, methods=methods, senders=senders)
     app.state.origin = settings.site
     app.state.client_addresses = ClientAddresses(settings.trusted_proxies)
@@ -169,9 +170,9 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     return app
 
 
-def _risk(settings: Settings, book: KeyBook, countries: Countries) -> RiskDesk:
+def _risk(settings: Settings, book: KeyBook, countries: Countries, offered: frozenset[Method]) -> RiskDesk:
     limits = Limits(travel=dt.timedelta(minutes=settings.risk_travel_minutes), failures=settings.risk_failures)
-    return RiskDesk(keys=book, countries=countries, limits=limits)
+    return RiskDesk(keys=book, countries=countries, limits=limits, offered=offered)
 
 
 def _members(app: FastAPI, changes: Changes, policy: PolicyBook, senders: Senders) -> None:
@@ -182,11 +183,11 @@ def _members(app: FastAPI, changes: Changes, policy: PolicyBook, senders: Sender
         )
     )
     parts: Parts = app.state.parts
-    pool = parts.sending
-    notices = Notices(senders=senders, worker=pool, name=parts.settings.name, site=parts.settings.site)
+    app.state.notifying = ThreadPoolExecutor(1, thread_name_prefix="notices")
+    notices = Notices(senders=senders, worker=app.state.notifying, name=parts.settings.name, site=parts.settings.site)
     methods = parts.passwords.methods
     setup = MethodSetup(changes=changes, methods=methods, second=parts.second, notices=notices)
-    app.state.methods = MethodDesk(setup, pool)
+    app.state.methods = MethodDesk(setup, parts.sending)
 
 
 def _key_desk(settings: Settings, changes: Changes, models: KeyModelBook, ledger: Ledger, at: KeySite) -> KeyDesk:
@@ -276,6 +277,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await parts.revocation.close()
         parts.hashing.shutdown(wait=False, cancel_futures=True)
         parts.sending.shutdown(wait=True)
+        app.state.notifying.shutdown(cancel_futures=True)
         app.state.recorder.shutdown()
         app.state.countries.close()
         app.state.database.close()

@@ -38,7 +38,8 @@ def judge(edition: Edition, shown: Shown, who: Person, at: Circumstances, now: d
     assurance = assess(proofs)
     context = Context(
         client=at.client,
-        enrolled=who.enrolled,
+        # What was set up while a sender was there is of no use once it is gone.
+        enrolled=who.enrolled if at.offered is None else who.enrolled & at.offered,
         groups=who.groups,
         now=now,
         account=who.username,

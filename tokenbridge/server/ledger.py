@@ -84,7 +84,12 @@ class Moment:
     def circumstances(self, account: int) -> Circumstances:
         """What policy is told beside the proofs, if this is a sign-in to `account`."""
         signals = self.risk.notice(self.tx, account, self.pending.where, self.now)
-        return Circumstances(client=self.pending.client, address=self.pending.where.address, signals=signals)
+        return Circumstances(
+            client=self.pending.client,
+            offered=self.risk.offered,
+            address=self.pending.where.address,
+            signals=signals,
+        )
 
     def record(self, event: audit.Event) -> None:
         """Have `event` audited. It is written last of all, since the trail's end is what all writers queue for."""

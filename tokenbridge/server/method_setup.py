@@ -72,6 +72,8 @@ class MethodSetup:
             setup = found.enrol(self._case(tx, live), given)
             event = "recovery-codes-made" if method is Method.RECOVERY else "method-begun"
             self.changes.record(tx, event, live, request, method=str(method))
+        if method is Method.RECOVERY:
+            self.notices.added(live.account, method)
         begun = self.second.deliver(setup.outgoing) if setup.outgoing is not None else None
         return Offer(shown=setup.shown, begun=begun)
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from tokenbridge.rp.proof import Method
 from tokenbridge.rp.risk import Limits, Use, Usual, network_of, notice
 from tokenbridge.rp.rules import Signal
 from tokenbridge.server.countries import Countries
@@ -23,20 +24,23 @@ FAILURES: Final = throttle.Limit(kind="failure", most=1_000_000, minutes=60)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What policy is told beside the proofs: the client, from where it asks, and what is unusual."""
+    """What policy is told beside the proofs: the client, from where it asks, what is unusual, and which methods the
+    server can do at all; None: all."""
 
     client: str
+    offered: frozenset[Method] | None = None
     address: str = ""
     signals: frozenset[Signal] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskDesk:
-    """Works inside the transactions of a sign-in."""
+    """Works inside the transactions of a sign-in. `offered`: the methods that this server can do."""
 
     keys: KeyBook
     countries: Countries
     limits: Limits
+    offered: frozenset[Method] | None = None
 
     def notice(self, tx: Session, account: int, where: Whereabouts, now: dt.datetime) -> frozenset[Signal]:
         """What is unusual if the account is used from `where`."""

@@ -6,13 +6,14 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tokenbridge.errors import MethodNotOffered, NotAllowedNow, SendFailed, SendFault
+from tokenbridge.errors import NotAllowedNow, SendFailed, SendFault, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import login
 from tokenbridge.server.ledger import Ledger, Moment
 from tokenbridge.server.methods.base import Case, FallbackMethod, Outgoing
+from tokenbridge.server.people import person
 from tokenbridge.server.senders.port import Senders
-from tokenbridge.server.store import phones, sent_codes
+from tokenbridge.server.store import audit, phones, sent_codes
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sent_codes import Stage
 
@@ -39,13 +40,15 @@ class SecondStep:
         among the methods offered. Raises `Rejected`, `NotAllowedNow`, `TooMany`, `SendFailed`."""
         try:
             return self._start(token, method, request)
+        except TooMany as err:
+            self._report(token, method, request, err.message)
+            raise
         except SendFailed as err:
-            if method is not Method.WHATSAPP or err.reason is not SendFault.RECIPIENT:
+            self._report(token, method, request, f"{err.message} ({err.reason})")
+            by_text = method is Method.WHATSAPP and err.reason is SendFault.RECIPIENT
+            if not by_text or not self._is_offered(token, Method.SMS):
                 raise
-            try:
-                return self._start(token, Method.SMS, request)
-            except MethodNotOffered:
-                raise err from None
+            return self._start(token, Method.SMS, request)
 
     def deliver(self, outgoing: Outgoing) -> Begun:
         """Send what was reserved and committed. Only then does its code count. Raises `SendFailed`."""
@@ -66,6 +69,27 @@ class SecondStep:
             expires_at=outgoing.expires_at,
         )
 
+    def _is_offered(self, token: str, method: Method) -> bool:
+        pending = self.ledger.look(token)
+        state = pending.state if pending is not None else None
+        return isinstance(state, login.AwaitingCode) and method in state.methods
+
+    def _report(self, token: str, method: Method, request: str, why: str) -> None:
+        """Messages that did not go out: once a minute for one sign-in."""
+        pending = self.ledger.look(token)
+        if pending is None or not isinstance(pending.state, login.AwaitingCode):
+            return
+        with self.database.read() as tx:
+            who = person(tx, pending.state.account)
+        event = audit.Event(
+            event="message-not-sent",
+            account=who.username if who is not None else "",
+            sign_in=pending.ref,
+            request=request,
+            detail={"client": pending.client, "method": str(method), "detail": why},
+        )
+        self.ledger.report(f"message:{pending.ref}", event)
+
     def _start(self, token: str, method: Method, request: str) -> Begun:
         reserved: list[Outgoing] = []
 
@@ -74,6 +98,18 @@ class SecondStep:
                 raise NotAllowedNow("This server does not send that.", next_step="Use another method.")
             case = Case(tx=moment.tx, now=moment.now, account=moment.state.account, ref=moment.pending.ref)
             reserved.append(self.methods[method].start(case))
+            moment.record(_sent(moment, case.account, method))
 
         self.ledger.advance(token, request, login.MethodAsked(by=method), also=reserve)
         return self.deliver(reserved[0])
+
+
+def _sent(moment: Moment, account: int, method: Method) -> audit.Event:
+    who = person(moment.tx, account)
+    return audit.Event(
+        event="message-asked",
+        account=who.username if who is not None else "",
+        sign_in=moment.pending.ref,
+        request=moment.request,
+        detail={"client": moment.pending.client, "method": str(method)},
+    )

@@ -145,10 +145,11 @@ def check(settings: Settings) -> None:
             "Plain HTTP is allowed on loopback only.",
             next_step="Set host to 127.0.0.1, or remove plain_http and use TLS.",
         )
-    if settings.outbox and not is_loopback(settings.host):
+    # Behind a proxy a server on loopback has the world as its clients: its own address tells.
+    if settings.outbox and not (is_loopback(settings.host) and is_loopback(parts.hostname or "")):
         raise SetupError(
             "The development outbox shows codes to everybody: it is for a server on loopback only.",
-            next_step="Set host to 127.0.0.1, or remove outbox.",
+            next_step="Set host to 127.0.0.1 and origin to localhost, or remove outbox.",
         )
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise SetupError("tls_cert and tls_key belong together; only one of them is set.")
