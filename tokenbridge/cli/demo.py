@@ -78,7 +78,7 @@ def _data(scene: Scene) -> dict[str, object]:
 
 
 def _how_to_go_on(stage: Stage) -> None:
-    from tokenbridge.rig.demo.stage import KEY_PIN, PIN, USER
+    from tokenbridge.rig.demo.stage import KEY_PIN, NEWCOMER, PIN, USER
     from tokenbridge.rig.workplace import PASSWORD
 
     place = stage.workplace
@@ -90,7 +90,15 @@ def _how_to_go_on(stage: Stage) -> None:
         "TOKENBRIDGE_SERVER_DATA",
         "TOKENBRIDGE_KEY_SOCKETS",
     )
-    click.secho("\nEverything goes on running. To go on by hand:", bold=True)
+    click.secho("\nEverything goes on running.", bold=True)
+    click.secho("\nIn a browser", bold=True)
+    click.echo(f"  {place.origin}           the portal (its certificate is of the demo's own: {place.ca_file})")
+    click.echo(f"  {place.origin}/outbox    a telephone on a page: text messages arrive there")
+    click.echo(
+        f"  {NEWCOMER} has nothing set up yet; {USER} has an app, a card and a key. Password of both: {PASSWORD}"
+    )
+    click.echo(f"  Use my smartcard: copy the button's link, then   tokenbridge hand-over LINK --ca {place.ca_file}")
+    click.secho("\nIn a terminal", bold=True)
     for name in names:
         click.echo(f"  export {name}={place.environ[name]}")
     click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file}      # PIN {PIN}")

@@ -25,7 +25,7 @@ from tokenbridge.rig.provision import Staff
 from tokenbridge.rig.virtual_card import VirtualCard
 from tokenbridge.rig.virtual_key import AAGUID
 from tokenbridge.rig.vpcd import VpcdConnection
-from tokenbridge.rig.workplace import Workplace
+from tokenbridge.rig.workplace import PASSWORD, Workplace
 
 USER: Final = "ada"
 NAME: Final = "Ada Lovelace"
@@ -34,7 +34,23 @@ PIN: Final = "123456"
 WRONG_PIN: Final = "654321"
 KEY: Final = "blue"
 KEY_PIN: Final = "4711"
+NEWCOMER: Final = "newcomer"
 KEPT: Final = "kept.json"
+POLICY: Final = """# Two factors for everybody. Who has nothing set up yet may come to the portal with a password.
+[[rule]]
+name = "self-enrol"
+clients = ["portal"]
+groups = ["@unenrolled"]
+aal = 1
+
+[[rule]]
+name = "mail programs"
+clients = ["mail"]
+aal = 1
+
+[[rule]]
+name = "everybody"
+"""
 
 
 class Stage:
@@ -81,7 +97,19 @@ class Stage:
         self.workplace.trust("demo-authority", bench.pki_directory)
         self.workplace.trust_keys(self.key_bench.pki_directory / "key-root.pem", str(UUID(self.key.aaguid)))
         self.totp_secret = self.workplace.add_user(USER, NAME)
+        if self.keep:
+            self._prepare_portal()
         self.workplace.start_server()
+
+    def _prepare_portal(self) -> None:
+        """For those who try the pages by hand: a policy, a newcomer, a telephone, a program for app passwords."""
+        (self.directory / "server" / "policy.toml").write_text(POLICY, "utf-8")
+        self.workplace.environ["TOKENBRIDGE_SERVER_OUTBOX"] = "true"
+        self.workplace.must(
+            "server", "user", "add", NEWCOMER, "--display-name", "New Comer", "--email", f"{NEWCOMER}@example.org",
+            secrets={"--password-fd": PASSWORD},
+        )  # fmt: skip
+        self.workplace.must("server", "app-client", "add", "mail")
 
     def _take_down(self) -> None:
         if self._started:
