@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -143,6 +146,36 @@ def test_from_nothing_to_a_lost_phone(kept: Kept, browser: Browser) -> None:
     me.open("/self-service")
     expect(me.page.get_by_text("9 left")).to_be_visible()
     expect(me.page.locator("main")).to_contain_text("Not set up")
+
+
+def test_a_text_message_in_the_terminal(kept: Kept) -> None:
+    """With the number that the newcomer has confirmed on the pages."""
+    authority = kept.directory / "server" / "tls" / "ca.pem"
+    (password, password_in), (code, code_in) = os.pipe(), os.pipe()
+    os.write(password_in, PASSWORD.encode() + b"\n")
+    command = [
+        *(sys.executable, "-m", "tokenbridge", "sign-in", kept.origin, "--ca", str(authority), "--user", NEWCOMER),
+        *("--by", "sms", "--password-fd", str(password), "--code-fd", str(code), "--json"),
+    ]
+    places = ("RUNTIME_DIR", "STATE_DIR", "KEY_SOCKETS")
+    exported = dict(re.findall(r"export (\w+)=(\S+)", kept.output))
+    environ = {**os.environ, **exported}
+    assert all(f"TOKENBRIDGE_{name}" in environ for name in places)
+    trust = ssl.create_default_context(cafile=str(authority))
+    with httpx.Client(verify=trust, trust_env=False) as client:
+        before = len(client.get(f"{kept.origin}/api/outbox").json()["messages"])
+        started = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, pass_fds=(password, code))
+        deadline = time.monotonic() + 40
+        while len(found := client.get(f"{kept.origin}/api/outbox").json()["messages"]) == before:
+            assert time.monotonic() < deadline
+            assert started.poll() is None
+            time.sleep(0.2)
+    os.write(code_in, re.findall(r"\b\d{6}\b", found[0]["text"])[0].encode() + b"\n")
+    output, _ = started.communicate(timeout=40)
+    for descriptor in (password, password_in, code, code_in):
+        os.close(descriptor)
+    outcome = json.loads(output.splitlines()[-1])
+    assert (outcome["decision"], outcome["sentence"]) == ("allow", "Signed in at AAL2: password and text message.")
 
 
 def test_it_says_how_to_go_on(kept: Kept) -> None:

@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 
 from tests.card.conftest import Bench, DirectLink
 from tokenbridge.daemon import devices
+from tokenbridge.daemon.site import Message, Verdict
 from tokenbridge.errors import (
     AccessDenied,
     BadCardData,
@@ -504,6 +505,33 @@ def test_password_and_code(cards: Bench) -> None:
         assert await desk.sign_in(PASSWORD_WISH) == ALLOW
         assert [what for _, what, _ in site.proofs] == ["ada", "ada", "totp"]
         assert desk.station.links == []
+
+    run(work())
+
+
+def by_message(*methods: str) -> Verdict:
+    return Verdict(decision="challenge", methods=methods, data={"decision": "challenge", "sentence": "more"})
+
+
+def test_a_message_is_sent_once_and_its_code_typed_until_it_is_right(cards: Bench) -> None:
+    async def work() -> None:
+        site = LocalSite(on_password=[by_message("sms", "totp")], on_code=[wrong("code-wrong"), ALLOW])
+        person = Person(password=[b"yes"], code=[b"111111", b"222222"])
+        assert await Desk(person, site).sign_in(PASSWORD_WISH) == ALLOW
+        assert site.started == ["sms"]
+        assert [what for _, what, _ in site.proofs] == ["ada", "sms", "sms"]
+        asked = [line for line in person.lines if line.get("kind") == "code"]
+        assert [(line["method"], line["sent_to"]) for line in asked] == [("sms", "07••• •••456")] * 2
+
+    run(work())
+
+
+def test_a_text_message_in_place_of_a_whatsapp_message_is_presented_as_what_it_is(cards: Bench) -> None:
+    async def work() -> None:
+        sent = Message(method="sms", sent_to="07••• •••456")
+        site = LocalSite(on_password=[by_message("whatsapp", "sms")], on_code=[ALLOW], on_start=sent)
+        assert await Desk(Person(password=[b"yes"], code=[b"111111"]), site).sign_in(PASSWORD_WISH) == ALLOW
+        assert (site.started, [what for _, what, _ in site.proofs]) == (["whatsapp"], ["ada", "sms"])
 
     run(work())
 

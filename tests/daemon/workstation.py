@@ -16,7 +16,7 @@ from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.prompts import Pending, StreamInteraction
 from tokenbridge.daemon.runner import Bridge, SignIn
 from tokenbridge.daemon.settings import Settings
-from tokenbridge.daemon.site import Offer, Verdict
+from tokenbridge.daemon.site import Message, Offer, Verdict
 from tokenbridge.daemon.steps import Wish
 from tokenbridge.errors import RemoteError
 from tokenbridge.interaction import Secret
@@ -171,6 +171,8 @@ class LocalSite:
     tokens: list[Mapping[str, str]] = field(default_factory=list)
     credentials: list[Mapping[str, Any]] = field(default_factory=list)
     proofs: list[tuple[str, str, bytes]] = field(default_factory=list)
+    on_start: Message | None = None
+    started: list[str] = field(default_factory=list)
 
     async def open(self, username: str = "") -> Offer:
         if self.on_open is not None:
@@ -203,6 +205,11 @@ class LocalSite:
 
     async def send_password(self, transaction: str, username: str, password: Secret) -> Verdict:
         return self._proof(username, password, self.on_password)
+
+    async def start_method(self, transaction: str, method: str) -> Message:
+        assert transaction not in self.cancelled
+        self.started.append(method)
+        return self.on_start or Message(method=method, sent_to="07••• •••456")
 
     async def send_code(self, transaction: str, method: str, code: Secret) -> Verdict:
         return self._proof(method, code, self.on_code)

@@ -27,6 +27,10 @@ LABELS = {
     "enrolment-code": "Enrolment code: ",
     "username": "User name: ",
 }
+MESSAGES = {
+    "sms": "Code of the text message to {sent_to}: ",
+    "whatsapp": "Code of the WhatsApp message to {sent_to}: ",
+}
 WHY_NEW = {
     "first-pin": "{key} has no PIN yet. Choose one:\nwith it, the key is all you need to sign in.",
     "must-change-pin": "{key} wants a new PIN before it goes on.\nIt can't be the one you have.",
@@ -99,7 +103,7 @@ class Answers:
                 return self._choose(question, interrupt)
             case "new-pin":
                 return self._twice(question, interrupt)
-        label = LABELS.get(kind, f"{kind}: ")
+        label = MESSAGES.get(question.get("method", ""), LABELS.get(kind, f"{kind}: ")).format_map(question)
         return terminal.ask(label, hidden=kind in HIDDEN, interrupt=interrupt)
 
     def _last_try(self, question: Mapping[str, Any], interrupt: int) -> bytearray | None:

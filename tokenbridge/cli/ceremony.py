@@ -33,6 +33,12 @@ def site_options(command: F) -> F:
             click.option("--user", "username", default="", help="Sign in with a password; with --key: whose key."),
             click.option("--recovery", is_flag=True, help="After the password, use a recovery code."),
             click.option(
+                "--by",
+                "by",
+                type=click.Choice(["totp", "sms", "whatsapp", "recovery"]),
+                help="After the password, use this.",
+            ),
+            click.option(
                 "--prompt",
                 type=click.Choice(["auto", "terminal", "pinentry"]),
                 default="auto",
@@ -73,7 +79,7 @@ def sign_in_request(options: Mapping[str, Any], answers: Answers) -> dict[str, A
         "reader": options["reader"],
         "key": "" if options["key"] == "any" else options["key"],
         "username": options["username"],
-        "fallback": "recovery" if recovery else "",
+        "fallback": "recovery" if recovery else options.get("by") or "",
         "wait_seconds": options["wait"],
     }
     wants_window = not answers.given and not terminal.is_interactive()

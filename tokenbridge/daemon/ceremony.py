@@ -138,8 +138,9 @@ def _after_signature(state: State, event: Event) -> Step:
 
 def _proving(state: Proving, event: Event) -> Step:
     match event:
-        case SecretTyped(username=username, secret=secret):
-            return state, (Prove(offer=state.offer, method=state.method, username=username, secret=secret),)
+        case SecretTyped(username=username, secret=secret, method=sent):
+            method = sent or state.method
+            return state, (Prove(offer=state.offer, method=method, username=username, secret=secret),)
         case TryAgain(error=error):
             return _prove(replace(state, last=error), (Tell(step="try-again", facts=error.as_dict()),))
         case Decided():

@@ -19,7 +19,7 @@ from tokenbridge.daemon.card_sign_in import CardSignIn
 from tokenbridge.daemon.devices import Devices
 from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.prompts import StreamInteraction
-from tokenbridge.daemon.site import Offer, Site, Verdict
+from tokenbridge.daemon.site import Message, Offer, Site, Verdict
 from tokenbridge.daemon.steps import Effect, Event, Finished, State, Wish
 from tokenbridge.errors import RejectReason, RemoteError, TokenbridgeError
 from tokenbridge.fido.request import assertion_request
@@ -63,6 +63,7 @@ class SignIn:
         self._withdrawn: set[asyncio.Task[None]] = set()
         self._arrival: Arrival | None = None
         self._offer: Offer | None = None
+        self._message: Message | None = None
         self._replaced = False
         """Whether the offer has just been replaced because it seemed to end too soon."""
 
@@ -177,9 +178,18 @@ class SignIn:
         if method == steps.PASSWORD and not username:
             with await self._interaction.ask_text("username", facts) as typed:
                 username = typed.reveal().decode("utf-8", "replace")
-        kind = QUESTIONS.get(method, "code")
-        secret = await self._interaction.ask_text(kind, {**facts, "username": username, "method": method})
-        return steps.SecretTyped(username=username, secret=secret)
+        kind, told = QUESTIONS.get(method, "code"), {"method": method}
+        if method in steps.STARTED_FIRST:
+            message = await self._sent(method, offer)
+            told = {"method": message.method, "sent_to": message.sent_to}
+        secret = await self._interaction.ask_text(kind, {**facts, "username": username, **told})
+        return steps.SecretTyped(username=username, secret=secret, method=told["method"])
+
+    async def _sent(self, method: str, offer: Offer) -> Message:
+        """The message of this sign-in: sent once, also when the code is typed again."""
+        if self._message is None:
+            self._message = await self._site.start_method(offer.transaction, method)
+        return self._message
 
     def _usable(self, offer: Offer) -> Offer:
         """What a site asks of keys may be nonsense; that is no reason to refuse a card."""

@@ -66,6 +66,14 @@ class Verdict:
     """As in `Offer`: for a key as the further proof that a challenge asks for."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A code that the site has sent. `sent_to` is masked."""
+
+    method: str
+    sent_to: str
+
+
 def origin_of(url: str) -> str:
     """scheme://host[:port] of `url` as browsers write it. Raises `BadRequest`; plain HTTP only for loopback."""
     try:
@@ -180,6 +188,14 @@ class Site:
     async def send_password(self, transaction: str, username: str, password: Secret) -> Verdict:
         body = {"username": username, "password": text_of(password)}
         return verdict_of(await self.call("POST", f"/api/sign-in/{transaction}/password", body))
+
+    async def start_method(self, transaction: str, method: str) -> Message:
+        """Have the site send a message. It may be of another kind than was asked for."""
+        answer = await self.call("POST", f"/api/sign-in/{transaction}/start", {"method": method})
+        try:
+            return Message(method=str(answer["method"])[:MAX_TEXT], sent_to=str(answer["sent_to"])[:MAX_TEXT])
+        except (KeyError, TypeError) as err:
+            raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
 
     async def send_code(self, transaction: str, method: str, code: Secret) -> Verdict:
         body = {"method": method, "code": text_of(code)}

@@ -16,8 +16,12 @@ TOTP: Final = "totp"
 RECOVERY: Final = "recovery"
 CARD: Final = "card"
 KEY: Final = "key"
-ANSWERABLE: Final = (PASSWORD, TOTP, RECOVERY)
+SMS: Final = "sms"
+WHATSAPP: Final = "whatsapp"
+ANSWERABLE: Final = (PASSWORD, TOTP, WHATSAPP, SMS, RECOVERY)
 """Fallback methods that the bridge can ask for; a key is asked for otherwise."""
+STARTED_FIRST: Final = (WHATSAPP, SMS)
+"""Of these, the ones for which the site sends a message before there is a code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,8 +218,11 @@ class PinTyped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretTyped:
+    """`method`: what the site has really sent, where that is another one than was asked for; else empty."""
+
     username: str
     secret: Secret
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
