@@ -177,11 +177,7 @@ def _risk(settings: Settings, book: KeyBook, countries: Countries, offered: froz
 
 def _members(app: FastAPI, changes: Changes, policy: PolicyBook, senders: Senders) -> None:
     """What people do about their own accounts."""
-    app.state.app_passwords = AppPasswordDesk(
-        AppPasswords(
-            database=changes.database, keys=changes.keys, policy=policy, rule=changes.rule, clock=changes.clock
-        )
-    )
+    app.state.app_passwords = AppPasswordDesk(AppPasswords(changes=changes, policy=policy))
     parts: Parts = app.state.parts
     app.state.notifying = ThreadPoolExecutor(1, thread_name_prefix="notices")
     notices = Notices(senders=senders, worker=app.state.notifying, name=parts.settings.name, site=parts.settings.site)

@@ -21,7 +21,6 @@ from tokenbridge import log
 from tokenbridge.errors import (
     BadRequest,
     ClientUnknown,
-    NoSession,
     NotFound,
     PolicyRefuses,
     Rejected,
@@ -31,19 +30,14 @@ from tokenbridge.errors import (
 from tokenbridge.rp.policy import Outcome
 from tokenbridge.rp.proof import Factor, Method, Proof
 from tokenbridge.server import codes, keys, login
+from tokenbridge.server.changes import Changes
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.key_enrolment import clean_name
-from tokenbridge.server.keys import KeyBook
-from tokenbridge.server.ledger import Clock
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.risk import Circumstances
-from tokenbridge.server.step_up import StepUpRule
-from tokenbridge.server.store import accounts, app_passwords, audit, sessions, throttle
+from tokenbridge.server.store import accounts, app_passwords, audit, throttle
 from tokenbridge.server.store.app_passwords import USED_EVERY, Good, NewAppPassword
-from tokenbridge.server.store.database import Database
-from tokenbridge.server.store.schema import Account
-from tokenbridge.server.store.sessions import Live
 
 FAILURES: Final = throttle.Limit(kind="app-password", most=30)
 """Wrong app passwords of one name at one client in a minute. A program that was not told the new one tries often."""
@@ -75,20 +69,13 @@ class Presented:
 class AppPasswords:
     """Makes, lists, revokes and checks app passwords. It blocks."""
 
-    database: Database
-    keys: KeyBook
+    changes: Changes
     policy: PolicyBook
-    rule: StepUpRule
-    clock: Clock
 
     def make(self, session_token: str, client: str, name: str, request: str) -> Made:
         """Raises `NoSession`, `StepUp`, `BadRequest`."""
-        bar, now, password, wanted = self.rule.current(), self.clock(), codes.new_code(), clean_name(name)
-        with self.database.write() as tx:
-            live = _live(tx, session_token, now)
-            refusal = bar.refusal(tx, live, now)
-            if refusal is not None:
-                raise refusal
+        now, password, wanted = self.changes.clock(), codes.new_code(), clean_name(name)
+        with self.changes.permitted(session_token, "make an app password", request) as (tx, live):
             found = app_passwords.client(tx, client)
             if found is None:
                 raise BadRequest(
@@ -101,37 +88,33 @@ class AppPasswords:
                 password_hash=_hashed(password, live.account.id),
             )
             row = app_passwords.add(tx, new, now)
-            entry = self._told(tx, "app-password-made", live.account, request, name=wanted, client=client)
-        _log(entry)
+            self.changes.record(tx, "app-password-made", live, request, name=wanted, client=client)
         return Made(id=row.id, name=wanted, client=client, password=password)
 
     def listed(self, session_token: str) -> dict[str, Any]:
         """The person's app passwords, and the clients for which one can be made. Raises `NoSession`."""
-        with self.database.read() as tx:
-            live = _live(tx, session_token, self.clock())
+        with self.changes.looking(session_token) as (tx, live):
             mine = app_passwords.of(tx, live.account.id)
             clients = [row.name for row, _ in app_passwords.clients(tx)]
         return {"app_passwords": [describe(row, client) for row, client in mine], "clients": clients}
 
     def revoke(self, session_token: str, password_id: int, request: str) -> None:
         """Raises `NoSession`, `NotFound`. To make oneself safer no step-up is needed."""
-        now = self.clock()
-        with self.database.write() as tx:
-            live = _live(tx, session_token, now)
-            name = app_passwords.revoke(tx, live.account.id, password_id, now)
+        with self.changes.database.write() as tx:
+            live = self.changes.live(tx, session_token)
+            name = app_passwords.revoke(tx, live.account.id, password_id, self.changes.clock())
             if name is None:
                 raise NotFound("There is no such app password.")
-            entry = self._told(tx, "app-password-revoked", live.account, request, name=name)
-        _log(entry)
+            self.changes.record(tx, "app-password-revoked", live, request, name=name)
 
     def check(self, client: str, secret: str, given: Presented, request: str) -> Person:
         """Whose password it is. Raises `ClientUnknown`, `TooMany`, `Rejected`, `PolicyRefuses`.
 
         Names that exist and names that do not take the same steps and get the same answer.
         """
-        now, edition = self.clock(), self.policy.current()
+        now, edition = self.changes.clock(), self.policy.current()
         about = f"{client}:{accounts.normal(given.username)}"
-        with self.database.read() as tx:
+        with self.changes.database.read() as tx:
             client_id = _authenticated(tx, client, secret)
             if throttle.spent(tx, FAILURES, about, now):
                 raise TooMany
@@ -151,8 +134,8 @@ class AppPasswords:
         return who
 
     def _failed(self, about: str, client: str, who: Person | None, request: str) -> NoReturn:
-        now = self.clock()
-        with self.database.write_shared() as tx:
+        now = self.changes.clock()
+        with self.changes.database.write_shared() as tx:
             entries: Iterable[audit.Entry] = ()
             if not throttle.allow(tx, FAILURES, about, now):
                 raise TooMany
@@ -163,27 +146,23 @@ class AppPasswords:
                     request=request,
                     detail={"client": client, "detail": "app-password: disabled" if who.disabled else "app-password"},
                 )
-                entries = (audit.append(tx, now, event, self.keys.ring()),)
+                entries = (audit.append(tx, now, event, self.changes.keys.ring()),)
         _log(*entries)
         raise Rejected(RejectReason.CREDENTIALS_WRONG, "The user name or the app password is wrong.")
 
     def _used(self, good: Good, who: Person, client: str, request: str) -> None:
         """Note the use, and tell the audit trail of the first one in a day."""
-        now = self.clock()
+        now = self.changes.clock()
         if good.last_used is not None and now - good.last_used < USED_EVERY:
             return
         entries: Iterable[audit.Entry] = ()
-        with self.database.write_shared() as tx:
+        with self.changes.database.write_shared() as tx:
             app_passwords.used(tx, good.id, now)
             if good.last_used is None or good.last_used.date() != now.date():
                 detail = {"client": client, "name": good.name}
                 event = audit.Event(event="app-password-used", account=who.username, request=request, detail=detail)
-                entries = (audit.append(tx, now, event, self.keys.ring()),)
+                entries = (audit.append(tx, now, event, self.changes.keys.ring()),)
         _log(*entries)
-
-    def _told(self, tx: Session, what: str, account: Account, request: str, **detail: str) -> audit.Entry:
-        event = audit.Event(event=what, account=account.username, request=request, detail=detail)
-        return audit.append(tx, self.clock(), event, self.keys.ring())
 
 
 class AppPasswordDesk:
@@ -230,13 +209,6 @@ def _authenticated(tx: Session, client: str, secret: str) -> int:
     if not hmac.compare_digest(keys.hash_token(secret), expected) or found is None:
         raise ClientUnknown
     return number
-
-
-def _live(tx: Session, token: str, now: dt.datetime) -> Live:
-    live = sessions.find(tx, keys.hash_token(token), now)
-    if live is None:
-        raise NoSession
-    return live
 
 
 def _log(*entries: audit.Entry) -> None:
