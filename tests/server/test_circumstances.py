@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ class Hall:
         outcome = self.server.card(ticket, person.card.token(ticket["nonce"])).json()
         return {**outcome, "ticket": ticket}
 
+    def mails(self) -> list[dict[str, Any]]:
+        """Notices, a moment after they were due."""
+        time.sleep(0.3)
+        return [one for one in self.server.http.get("/api/outbox").json()["messages"] if one["channel"] == "mail"]
+
     def signed_in(self, person: Person) -> list[dict[str, Any]]:
         lines = Cli(self.bench.data)("audit", "--json", "--user", person.username, "--event", "signed-in").splitlines()
         return [json.loads(line)["detail"] for line in lines]
@@ -58,7 +64,7 @@ def hall(fresh: Bench) -> Iterator[Hall]:
     fresh.trust()
     countries = write_countries(fresh.data / "c.mmdb", GB="81.2.69.0/24", FR="78.192.0.0/16")
     with (fresh.data / "server.toml").open("a") as file:
-        file.write(f'trusted_proxies = ["127.0.0.1"]\ncountries = "{countries}"\n')
+        file.write(f'trusted_proxies = ["127.0.0.1"]\ncountries = "{countries}"\noutbox = true\n')
     with running(fresh.data) as server:
         yield Hall(fresh, server)
 
@@ -126,3 +132,15 @@ def test_the_devices_word_is_not_stored(hall: Hall, databases: Any) -> None:
     word = secrets.token_hex(32)
     hall.card(hall.bench.person(), device=word)
     assert word.encode() not in databases.stolen(Path(hall.bench.data))
+
+
+def test_what_is_unusual_is_told_by_mail(hall: Hall) -> None:
+    person = hall.bench.person(email="ada@example.org")
+    device = secrets.token_hex(32)
+    hall.card(person, device=device, address="81.2.69.10")
+    assert hall.mails() == []
+    hall.card(person, address="78.192.3.4")
+    (mail,) = hall.mails()
+    assert mail["to"] == "ada@example.org"
+    assert "from a new device, from a new network, from a new country" in mail["text"]
+    assert "78.192.3.4" in mail["text"]

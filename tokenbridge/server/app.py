@@ -132,6 +132,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     offered = frozenset(methods) | DEVICES
     ledger = Ledger(database, book, clock, _risk(settings, book, app.state.countries, offered))
     app.state.recorder = recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+    app.state.notifying = ThreadPoolExecutor(1, thread_name_prefix="notices")
     policy = PolicyBook(
         settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=recorder).changed
     )
@@ -155,12 +156,13 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         sending=ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="sending"),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
         clock=clock,
+        notices=_notices(settings, senders, app.state.notifying),
     )
     app.state.sign_ins = SignInDesk(app.state.parts)
     app.state.hand_overs = HandOverDesk(database, book, clock, trust, app.state.sign_ins)
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
     changes = Changes(database=database, keys=book, rule=rule, clock=clock)
-    _members(app, changes, policy, senders)
+    _members(app, changes, policy)
     app.state.keys = None if at is None else _key_desk(settings, changes, models, ledger, at)
     app.state.portal = front = _front(settings, app, changes)
     _routes(app, settings)
@@ -170,19 +172,21 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     return app
 
 
+def _notices(settings: Settings, senders: Senders, worker: ThreadPoolExecutor) -> Notices:
+    return Notices(senders=senders, worker=worker, name=settings.name, site=settings.site)
+
+
 def _risk(settings: Settings, book: KeyBook, countries: Countries, offered: frozenset[Method]) -> RiskDesk:
     limits = Limits(travel=dt.timedelta(minutes=settings.risk_travel_minutes), failures=settings.risk_failures)
     return RiskDesk(keys=book, countries=countries, limits=limits, offered=offered)
 
 
-def _members(app: FastAPI, changes: Changes, policy: PolicyBook, senders: Senders) -> None:
+def _members(app: FastAPI, changes: Changes, policy: PolicyBook) -> None:
     """What people do about their own accounts."""
     app.state.app_passwords = AppPasswordDesk(AppPasswords(changes=changes, policy=policy))
     parts: Parts = app.state.parts
-    app.state.notifying = ThreadPoolExecutor(1, thread_name_prefix="notices")
-    notices = Notices(senders=senders, worker=app.state.notifying, name=parts.settings.name, site=parts.settings.site)
     methods = parts.passwords.methods
-    setup = MethodSetup(changes=changes, methods=methods, second=parts.second, notices=notices)
+    setup = MethodSetup(changes=changes, methods=methods, second=parts.second, notices=parts.notices)
     app.state.methods = MethodDesk(setup, parts.sending)
 
 

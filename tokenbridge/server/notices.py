@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
@@ -10,11 +11,21 @@ from typing import Final
 from tokenbridge import log
 from tokenbridge.errors import SendFailed
 from tokenbridge.rp.proof import Method
+from tokenbridge.rp.rules import Signal
 from tokenbridge.rp.wording import NAMES
+from tokenbridge.server.people import Person
 from tokenbridge.server.senders.port import Channel, Message, Senders
 from tokenbridge.server.store.schema import Account
 
 MOST_WAITING: Final = 500
+
+_UNUSUAL: Final = {
+    Signal.NEW_DEVICE: "from a new device",
+    Signal.NEW_NETWORK: "from a new network",
+    Signal.NEW_COUNTRY: "from a new country",
+    Signal.IMPOSSIBLE_TRAVEL: "from another country shortly after the last one",
+    Signal.MANY_FAILURES: "after many failed ones",
+}
 
 _log = log.get("server")
 
@@ -36,11 +47,17 @@ class Notices:
     def removed(self, account: Account, method: Method) -> None:
         self._tell(account, f"{NAMES[method]} was removed".capitalize())
 
-    def _tell(self, account: Account, what: str) -> None:
+    def unusual(self, who: Person, signals: Sequence[Signal], address: str) -> None:
+        """A sign-in has succeeded about which something is unusual."""
+        noticed = ", ".join(_UNUSUAL[signal] for signal in signals)
+        place = f" (from the address {address})" if address else ""
+        self._tell(who, f"A sign-in {noticed}{place}")
+
+    def _tell(self, account: Account | Person, what: str) -> None:
         if account.email is None or not self.senders.has(Channel.MAIL):
             return
         text = (
-            f"{what} for your sign-in at {self.name} ({self.site}).\n\n"
+            f"{what}, for your account at {self.name} ({self.site}).\n\n"
             "If this was you, there is nothing to do. If it was not, tell your IT service desk at once.\n"
         )
         message = Message(channel=Channel.MAIL, to=account.email, subject=f"{self.name}: {what.lower()}", text=text)

@@ -28,6 +28,7 @@ class Person:
     enrolled: frozenset[Method]
     groups: frozenset[str] = frozenset()
     since: dt.datetime | None = None
+    email: str | None = None
     password: str = ""
     """Names the password in a proof, and changes with it; empty when the account has none."""
 
@@ -47,6 +48,7 @@ def person(tx: Session, account_id: int) -> Person | None:
         enrolled=methods,
         groups=own if methods else own | {groups.UNENROLLED},
         since=row.created_at,
+        email=row.email,
         password=_named(row.id, row.password_hash),
     )
 
@@ -65,6 +67,7 @@ _QUERY: Final = select(
     Account.disabled,
     Account.created_at,
     Account.password_hash,
+    Account.email,
     exists().where(TotpSecret.account_id == Account.id).label("totp"),
     exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
     exists().where(SecurityKey.account_id == Account.id).label("key"),

@@ -18,6 +18,7 @@ from tokenbridge.server import login, passwords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.key_sign_in import KeySignIn, Offer
 from tokenbridge.server.ledger import Beginning, Clock, Done, Ledger
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.password_sign_in import PasswordAttempt, PasswordSignIn
 from tokenbridge.server.people import person
 from tokenbridge.server.revocation import RevocationFetcher
@@ -60,6 +61,7 @@ class Parts:
     hashing: ThreadPoolExecutor
     sending: ThreadPoolExecutor
     clock: Clock
+    notices: Notices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +95,12 @@ class SignInDesk:
         done, doubtful = await asyncio.to_thread(cards.complete, attempt, fetched)
         if doubtful:
             revocation.forget(attempt.presented.sources)
+        self._tell(done)
         return await asyncio.to_thread(self._with_options, done)
 
     async def key(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
         """Present a key's assertion. The challenge is spent first, then the assertion is judged."""
-        return await asyncio.to_thread(self._key, token, raw, request)
+        return self._tell(await asyncio.to_thread(self._key, token, raw, request))
 
     async def password(self, token: str, username: str, password: str, request: str) -> Done:
         """Present a password. Unknown names, disabled accounts and wrong passwords look and cost the same."""
@@ -110,11 +113,11 @@ class SignInDesk:
             good = await loop.run_in_executor(self._parts.hashing, passwords.verify, attempt.encoded, password)
         finally:
             self._hashing -= 1
-        return await asyncio.to_thread(self._after_password, attempt, good)
+        return self._tell(await asyncio.to_thread(self._after_password, attempt, good))
 
     async def code(self, token: str, code: str, request: str, method: Method = Method.TOTP) -> Done:
         """Present a code of an authenticator app, or a recovery code; it counts once."""
-        return await asyncio.to_thread(self._parts.passwords.code, token, code, request, method)
+        return self._tell(await asyncio.to_thread(self._parts.passwords.code, token, code, request, method))
 
     async def waiting(self, token: str) -> Waiting | None:
         """What a sign-in that has begun waits for after its first step; None when it is over or has not got so far."""
@@ -133,6 +136,13 @@ class SignInDesk:
 
     async def cancel(self, token: str, request: str) -> None:
         await asyncio.to_thread(self._parts.ledger.advance, token, request, login.Cancel())
+
+    def _tell(self, done: Done) -> Done:
+        """The person, by e-mail, of a sign-in about which something is unusual. It waits for nothing."""
+        signals = done.answer.decision.signals if done.answer is not None else ()
+        if done.opened is not None and done.person is not None and signals:
+            self._parts.notices.unusual(done.person, signals, done.pending.where.address)
+        return done
 
     def _after(self, client: str, where: Whereabouts) -> tuple[Method, ...]:
         """What may follow a password of somebody who has it all, and of whom nothing is known yet."""

@@ -19,7 +19,11 @@ from tests.server.conftest import PASSWORD, now
 from tests.server.portal.conftest import Portal
 from tokenbridge.server.operator import security_keys
 
-pytestmark = pytest.mark.foreign
+# What the browser sees does not depend on the database; the pages over HTTP are tested on both.
+pytestmark = [
+    pytest.mark.foreign,
+    pytest.mark.parametrize("databases", ["sqlite"], indirect=True, scope="session"),
+]
 
 ROOT = Path(__file__).parents[3]
 SCREENS = ROOT / "build" / "screens"
