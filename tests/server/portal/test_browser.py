@@ -426,3 +426,14 @@ def test_the_page_of_the_smartcard(window: Window):
     window.look("card")
     window.open("/sign-in/card/nothing-of-ours")
     window.look("card-gone")
+
+
+def test_when_something_is_lost(window: Window):
+    window.open("/sign-in")
+    window.follow("Lost your phone, key or card?")
+    window.look("lost")
+    window.sign_in(window.portal.newcomer())
+    window.open("/self-service/lost")
+    window.look("lost-something")
+    window.open("/self-service/app-passwords")
+    window.look("app-passwords")

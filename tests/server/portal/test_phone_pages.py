@@ -137,3 +137,11 @@ def test_app_passwords_are_made_shown_once_and_taken_back(portal: Portal, visito
     address = re.search(r'action="(/self-service/app-passwords/\d+/revoke)"', page.text)
     assert address is not None
     assert "does not work any more" in visitor.send(address[1]).text
+
+
+def test_a_second_way_is_asked_for_while_there_is_one_only(portal: Portal, visitor: Visitor) -> None:
+    person = portal.bench.person(enrol=False)
+    visitor.sign_in(person)
+    assert "Set up a second one" in visitor.get("/self-service").text
+    add_phone(visitor, person)
+    assert "Set up a second one" not in visitor.get("/self-service").text
