@@ -423,6 +423,8 @@ def test_the_page_of_the_smartcard(window: Window):
     link = window.page.get_by_role("link", name="Open tokenbridge").get_attribute("href")
     assert link is not None
     assert link.startswith(f"tokenbridge://hand-over?site={window.portal.origin}&id=")
+    asked = window.portal.server.http.get(f"/api/hand-over/{link.rpartition('=')[2]}").json()
+    assert (asked["account"], asked["device"]) == ("ada", "Chrome on Linux")
     window.look("card")
     window.open("/sign-in/card/nothing-of-ours")
     window.look("card-gone")

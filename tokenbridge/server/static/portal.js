@@ -118,6 +118,11 @@ for (const area of document.querySelectorAll("[data-key]")) {
   if (area.dataset.key === "sign-in") offer(area, form);
 }
 
+// The bridge shows the user name that was typed, so that people see whose sign-in it is.
+for (const form of document.querySelectorAll("form[data-card]")) {
+  form.addEventListener("submit", () => { form.elements.username.value = document.getElementById("username").value.trim(); });
+}
+
 for (const area of document.querySelectorAll("[data-codes]")) {
   const text = [...document.querySelectorAll("#codes li")].map((item) => item.textContent).join("\n");
   const told = area.querySelector("[data-codes-message]");
