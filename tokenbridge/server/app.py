@@ -30,6 +30,7 @@ from tokenbridge.server import (
     passwords,
     revocation,
 )
+from tokenbridge.server.administration.desks import administration
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.changes import Changes
@@ -54,6 +55,8 @@ from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_log import PolicyLog
 from tokenbridge.server.portal import (
     activity_pages,
+    admin_account_pages,
+    admin_pages,
     app_pages,
     card_pages,
     first_day_pages,
@@ -89,6 +92,8 @@ PAGES: Final = tuple(
     pages.router
     for pages in (
         activity_pages,
+        admin_account_pages,
+        admin_pages,
         app_pages,
         card_pages,
         first_day_pages,
@@ -238,6 +243,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         recovery=RecoveryCodes(changes=changes),
         own_sessions=OwnSessions(changes=changes),
         activity=Activity(changes=changes),
+        administration=administration(changes, changes.rule.models),
         templates=environment(),
     )
 

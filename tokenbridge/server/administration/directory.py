@@ -86,6 +86,13 @@ class Directory:
         with self.gate.looking(session_token, Task.FIND) as (_, authority):
             return authority
 
+    def may(self, session_token: str, task: Task, request: str, account_id: int = 0) -> str:
+        """Whether a change could be made now, to this account if one is named: asked before somebody begins with it.
+
+        Returns the account's user name. Raises `NotAllowedNow` too."""
+        with self.gate.changing(session_token, task, request) as (tx, by):
+            return by.changeable(tx, task, account_id).username if account_id else ""
+
     def search(self, session_token: str, text: str, page: int) -> Found:
         """Accounts whose user name, name or e-mail holds `text`, by user name; `page` begins at 0."""
         with self.gate.looking(session_token, Task.FIND) as (tx, authority):
