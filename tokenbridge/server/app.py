@@ -243,7 +243,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         recovery=RecoveryCodes(changes=changes),
         own_sessions=OwnSessions(changes=changes),
         activity=Activity(changes=changes),
-        administration=administration(changes, changes.rule.models),
+        administration=administration(changes, parts.passwords.policy),
         templates=environment(),
     )
 

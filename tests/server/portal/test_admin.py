@@ -13,7 +13,7 @@ from sqlalchemy import update
 from tests.server.conftest import Person, now
 from tests.server.portal.conftest import Portal, Visitor
 from tokenbridge.server.operator import admins, people, security_keys
-from tokenbridge.server.store import accounts, audit
+from tokenbridge.server.store import accounts, anchors, audit
 from tokenbridge.server.store.audit import Entry
 from tokenbridge.server.store.roles import Role
 from tokenbridge.server.store.schema import SessionRow
@@ -116,7 +116,7 @@ class TestWhoGetsThere:
         assert helper.get("/admin").url.path == "/admin/accounts"
         assert helper.get(f"/admin/accounts/{which}").status_code == 200
         assert helper.get(f"/admin/accounts/{which}/reset").status_code == 200
-        for path in ("/admin/audit", "/admin/import", "/admin/accounts/add"):
+        for path in ("/admin/audit", "/admin/import", "/admin/accounts/add", "/admin/trust", "/admin/policy"):
             assert helper.get(path).status_code == 404, path
         for action, fields in CHANGES:
             if action != "reset":
@@ -409,3 +409,30 @@ class TestDashboard:
         assert " style=" not in page.text
         for days in ("0", "7; DROP", "1000", ""):
             assert "The last 30 days" in site_admin.get(f"/admin?days={days}").text
+
+
+class TestStanding:
+    def test_trust_keys_and_policy_are_told_in_words(self, portal: Portal, site_admin: Visitor):
+        site_admin.get("/admin")
+        assert "/admin/trust" in site_admin.get("/admin").text
+        trust = site_admin.get("/admin/trust").text
+        assert "No maker has to vouch for the model" in trust
+        policy = site_admin.get("/admin/policy").text
+        assert "self-enrol" in policy
+        assert "clients: portal; groups: @unenrolled" in policy
+        assert "Requires AAL2" in policy
+
+    def test_an_authority_is_listed_with_its_rule(self, portal: Portal, site_admin: Visitor):
+        with portal.bench.office() as office, office.database.read() as tx:
+            known = anchors.listed(tx)
+        if not known:
+            portal.bench.trust(map_nhs_uid=True)
+        text = site_admin.get("/admin/trust").text
+        assert '<h3 class="nhsuk-heading-s">bench</h3>' in text
+        assert "Vouches for hardware and the PIN" in text
+        assert "Revocation is checked" in text
+
+    def test_they_are_not_for_local_administrators(self, portal: Portal, local_admin: Visitor):
+        assert "/admin/trust" not in local_admin.get("/admin").text
+        for path in ("/admin/trust", "/admin/policy"):
+            assert local_admin.get(path).status_code == 404, path

@@ -1,4 +1,4 @@
-"""The dashboard, and the audit trail: searching it and taking it out."""
+"""The dashboard, the audit trail, and what holds on this server: trust and policy."""
 
 from __future__ import annotations
 
@@ -72,6 +72,16 @@ async def export(admin: Administers) -> Response:
     begun = await asyncio.to_thread(trail.begin_export, admin.session, search, admin.request_id)
     headers = {"content-disposition": 'attachment; filename="audit.jsonl"'}
     return StreamingResponse(trail.lines(begun), media_type="application/x-ndjson", headers=headers)
+
+
+@router.get("/admin/trust")
+async def trust(admin: Administers) -> Response:
+    return admin.page("trust.html", view=await asyncio.to_thread(admin.desks.standing.trust, admin.session))
+
+
+@router.get("/admin/policy")
+async def policy(admin: Administers) -> Response:
+    return admin.page("policy.html", view=await asyncio.to_thread(admin.desks.standing.in_force, admin.session))
 
 
 def search_of(given: Mapping[str, str]) -> Search:
