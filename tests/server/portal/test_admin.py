@@ -10,10 +10,11 @@ from html import unescape
 import pytest
 from sqlalchemy import update
 
-from tests.server.conftest import Person, now
+from tests.server.conftest import DER, Person, now
 from tests.server.portal.conftest import Portal, Visitor
-from tokenbridge.server.operator import admins, people, security_keys
-from tokenbridge.server.store import accounts, anchors, audit
+from tokenbridge.server.operator import admins, authorities, people, security_keys
+from tokenbridge.server.store import accounts, audit
+from tokenbridge.server.store.anchors import Anchor
 from tokenbridge.server.store.audit import Entry
 from tokenbridge.server.store.roles import Role
 from tokenbridge.server.store.schema import SessionRow
@@ -423,14 +424,15 @@ class TestStanding:
         assert "Requires AAL2" in policy
 
     def test_an_authority_is_listed_with_its_rule(self, portal: Portal, site_admin: Visitor):
-        with portal.bench.office() as office, office.database.read() as tx:
-            known = anchors.listed(tx)
-        if not known:
-            portal.bench.trust(map_nhs_uid=True)
-        text = site_admin.get("/admin/trust").text
-        assert '<h3 class="nhsuk-heading-s">bench</h3>' in text
-        assert "Vouches for hardware and the PIN" in text
-        assert "Revocation is checked" in text
+        root = portal.bench.pki.root.certificate.public_bytes(DER)
+        anchor = Anchor(name="listed <here>", certificate=root, hardware=True, check_revocation=False)
+        with portal.bench.office() as office:
+            authorities.add(office, anchor)
+            text = site_admin.get("/admin/trust").text
+            authorities.remove(office, anchor.name)
+        assert "listed &lt;here&gt;" in text
+        assert "Vouches for hardware<" in text
+        assert "Revocation is not checked" in text
 
     def test_they_are_not_for_local_administrators(self, portal: Portal, local_admin: Visitor):
         assert "/admin/trust" not in local_admin.get("/admin").text
