@@ -13,7 +13,7 @@ from tokenbridge.server.store.roles import Role
 
 role_option = click.option("--role", type=click.Choice([str(role) for role in Role]), required=True)
 organisation_option = click.option(
-    "--organisation", default="", help="Only for accounts of this organisation [default: the whole site]."
+    "--organisation", help="Only for accounts of this organisation [default: the whole site]."
 )
 
 
@@ -35,7 +35,7 @@ def admin() -> None:
 @organisation_option
 @as_json
 @click.pass_obj
-def grant(data: Path | None, /, *, user: str, role: str, organisation: str, as_json: bool) -> None:
+def grant(data: Path | None, /, *, user: str, role: str, organisation: str | None, as_json: bool) -> None:
     """Give a user a role: an administrator does everything, the help desk resets what people sign in with.
 
     \b
@@ -47,7 +47,7 @@ def grant(data: Path | None, /, *, user: str, role: str, organisation: str, as_j
         changed = admins.grant(office, user, Role(role), organisation)
     where = organisation or "the whole site"
     if as_json:
-        emit({"username": user, "role": role, "organisation": organisation, "changed": changed})
+        emit({"username": user, "role": role, "organisation": organisation or "", "changed": changed})
     else:
         click.echo(f"{user} is {'now' if changed else 'already'} {role} of {where}.")
 
@@ -58,7 +58,7 @@ def grant(data: Path | None, /, *, user: str, role: str, organisation: str, as_j
 @organisation_option
 @as_json
 @click.pass_obj
-def revoke(data: Path | None, /, *, user: str, role: str, organisation: str, as_json: bool) -> None:
+def revoke(data: Path | None, /, *, user: str, role: str, organisation: str | None, as_json: bool) -> None:
     """Take a role back, as it was given.
 
     \b
@@ -68,7 +68,7 @@ def revoke(data: Path | None, /, *, user: str, role: str, organisation: str, as_
     with opened(data) as office:
         admins.revoke(office, user, Role(role), organisation)
     if as_json:
-        emit({"username": user, "role": role, "organisation": organisation})
+        emit({"username": user, "role": role, "organisation": organisation or ""})
     else:
         click.echo(f"{user} is {role} of {organisation or 'the whole site'} no longer.")
 

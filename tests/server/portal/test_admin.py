@@ -50,7 +50,7 @@ def trail(portal: Portal, username: str) -> list[Entry]:
 def granted(portal: Portal, role: Role, organisation: str = "", **options: str) -> Person:
     person = portal.bench.person(enrol=False, **options)
     with portal.bench.office() as office:
-        admins.grant(office, person.username, role, organisation)
+        admins.grant(office, person.username, role, organisation or None)
     return person
 
 

@@ -8,12 +8,12 @@ from tokenbridge.server.store import accounts, roles
 from tokenbridge.server.store.roles import Grant, Role
 
 
-def grant(office: Office, username: str, role: Role, organisation: str = "") -> bool:
-    """Give an account a role, for one organisation or (empty) the whole site; False when it has it already.
+def grant(office: Office, username: str, role: Role, organisation: str | None = None) -> bool:
+    """Give an account a role, for one organisation or (None) the whole site; False when it has it already.
 
-    Raises `BadRequest` for an unknown user.
+    Raises `BadRequest` for an unknown user, and for an organisation without a name.
     """
-    new = Grant(role=role, organisation=accounts.normal_organisation(organisation))
+    new = _grant(role, organisation)
     with office.database.write() as tx:
         account = accounts.get(tx, username)
         changed = roles.grant(tx, account.id, new, office.now())
@@ -22,14 +22,22 @@ def grant(office: Office, username: str, role: Role, organisation: str = "") -> 
     return changed
 
 
-def revoke(office: Office, username: str, role: Role, organisation: str = "") -> None:
+def revoke(office: Office, username: str, role: Role, organisation: str | None = None) -> None:
     """Take a role back. Raises `BadRequest` for an unknown user, or one who does not have it."""
-    old = Grant(role=role, organisation=accounts.normal_organisation(organisation))
+    old = _grant(role, organisation)
     with office.database.write() as tx:
         account = accounts.get(tx, username)
         if not roles.revoke(tx, account.id, old):
             raise BadRequest(f"{account.username} is not {old}.", next_step="See `tokenbridge server admin list`.")
         office.record(tx, "role-revoked", account.username, role=str(role), organisation=old.organisation)
+
+
+def _grant(role: Role, organisation: str | None) -> Grant:
+    name = accounts.normal_organisation(organisation or "")
+    # A variable of a script that is empty must not make somebody administrator of everything.
+    if organisation is not None and not name:
+        raise BadRequest("The organisation has no name.", next_step="Leave --organisation out for the whole site.")
+    return Grant(role=role, organisation=name)
 
 
 def listed(office: Office) -> list[tuple[str, Grant]]:
