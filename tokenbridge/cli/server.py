@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "run": ("server_setup", "Serve until stopped."),
     "user": ("server_people", "Accounts, their passwords, apps and codes."),
     "group": ("server_groups", "Groups of users, which the policy refers to."),
+    "admin": ("server_admins", "Who administers accounts on the pages under /admin."),
     "card": ("server_cards", "Cards that sign in to accounts."),
     "key": ("server_keys", "Security keys that sign in to accounts."),
     "phone": ("server_phones", "Telephone numbers that get codes."),

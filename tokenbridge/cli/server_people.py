@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 import click
 
 from tokenbridge.cli.server_output import as_json, columns, emit, read_password
+from tokenbridge.server.administration.acts import MAX_HOURS
+from tokenbridge.server.administration.people_file import MAX_BYTES
 from tokenbridge.server.operator import importing, people, security_keys
 from tokenbridge.server.operator.office import opened
 from tokenbridge.server.store.accounts import NewAccount
@@ -34,6 +36,7 @@ def user() -> None:
 @click.option("--nhs-uid", help="12-digit NHS user id.")
 @click.option("--email", help="E-mail address, for authorities that may assert it.")
 @click.option("--upn", help="User principal name, for authorities that may assert it.")
+@click.option("--organisation", default="", help="Organisation, whose local administrators may change the account.")
 @click.option("--no-password", is_flag=True, help="Card only: no password at all.")
 @password_fd
 @as_json
@@ -65,8 +68,8 @@ def add(
 def import_(data: Path | None, /, *, file: BinaryIO, dry_run: bool, as_json: bool) -> None:
     """Add people from a CSV file (UTF-8; `-` is standard input), or bring them up to date. All of it, or nothing.
 
-    The first line names the columns: username, and any of display_name, email, nhs_uid, upn, groups. Groups are
-    separated by semicolons. An empty cell leaves what is there as it is.
+    The first line names the columns: username, and any of display_name, email, nhs_uid, upn, organisation, groups.
+    Groups are separated by semicolons. An empty cell leaves what is there as it is.
 
     \b
     Examples:
@@ -74,7 +77,7 @@ def import_(data: Path | None, /, *, file: BinaryIO, dry_run: bool, as_json: boo
       tokenbridge server user import staff.csv
     """
     with opened(data) as office:
-        done = importing.import_csv(office, file.read(importing.MAX_BYTES + 1), dry_run=dry_run)
+        done = importing.import_csv(office, file.read(MAX_BYTES + 1), dry_run=dry_run)
     if as_json:
         emit({"added": done.added, "changed": done.changed, "same": done.same, "dry_run": dry_run})
         return
@@ -104,6 +107,7 @@ def list_(data: Path | None, as_json: bool) -> None:
                     "nhs_uid": account.nhs_uid,
                     "email": account.email,
                     "upn": account.upn,
+                    "organisation": account.organisation,
                     "disabled": account.disabled,
                     "password": account.password_hash is not None,
                     "methods": sorted(methods),
@@ -171,7 +175,7 @@ def totp(data: Path | None, name: str, as_json: bool) -> None:
 
 @user.command("enrolment-code")
 @click.argument("name")
-@click.option("--hours", type=click.IntRange(1, security_keys.MAX_HOURS), default=24, show_default=True)
+@click.option("--hours", type=click.IntRange(1, MAX_HOURS), default=24, show_default=True)
 @as_json
 @click.pass_obj
 def enrolment_code(data: Path | None, name: str, hours: int, as_json: bool) -> None:

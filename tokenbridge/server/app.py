@@ -30,6 +30,7 @@ from tokenbridge.server import (
     passwords,
     revocation,
 )
+from tokenbridge.server.administration.desks import administration
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.changes import Changes
@@ -55,6 +56,8 @@ from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_log import PolicyLog
 from tokenbridge.server.portal import (
     activity_pages,
+    admin_account_pages,
+    admin_pages,
     app_pages,
     app_password_pages,
     card_pages,
@@ -94,6 +97,8 @@ PAGES: Final = tuple(
     pages.router
     for pages in (
         activity_pages,
+        admin_account_pages,
+        admin_pages,
         app_pages,
         app_password_pages,
         card_pages,
@@ -255,6 +260,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         recovery=RecoveryCodes(changes=changes),
         own_sessions=OwnSessions(changes=changes),
         activity=Activity(changes=changes),
+        administration=administration(changes, parts.passwords.policy),
         templates=environment(),
     )
 

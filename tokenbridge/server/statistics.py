@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.rp.proof import FALLBACK_METHODS, Method
 from tokenbridge.server import login
-from tokenbridge.server.people import person
-from tokenbridge.server.store import accounts, audit
+from tokenbridge.server.people import everybody
+from tokenbridge.server.store import audit
 from tokenbridge.server.store.audit import Entry
 
 MAX_DAYS: Final = 366
@@ -22,6 +22,7 @@ ON_A_PHONE: Final = frozenset({Method.TOTP, Method.NUMBER_MATCH, Method.SMS, Met
 """Methods that are gone when the phone is."""
 
 _FAILED: Final = frozenset({login.Recorded.REFUSED, login.Recorded.DENIED, login.Recorded.TOO_MANY})
+_COUNTED: Final = (str(login.Recorded.SIGNED_IN), *sorted(map(str, _FAILED)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,11 +67,12 @@ class Statistics:
         }
 
 
-def of_days(tx: Session, today: dt.date, days: int) -> Statistics:
-    """The last `days` days, `today` included; 1 to 366."""
+def of_days(tx: Session, today: dt.date, days: int, *, organisations: frozenset[str] | None = None) -> Statistics:
+    """The last `days` days, `today` included; 1 to 366. `organisations`: only their accounts."""
     span = min(max(days, 1), MAX_DAYS)
     first = today - dt.timedelta(days=span - 1)
-    return count(audit.of_span(tx, first, today), first, today)
+    search = audit.Search(events=_COUNTED, organisations=organisations)
+    return count(audit.of_span(tx, first, today, search), first, today)
 
 
 def count(entries: Iterable[Entry], first: dt.date, last: dt.date) -> Statistics:
@@ -112,15 +114,15 @@ def _cause(entry: Entry) -> str:
 class Stranded:
     """An account that its owner could not sign in to on the day without phone, and why."""
 
+    id: int
     username: str
     display_name: str
     enrolled: tuple[Method, ...]
 
 
-def without_a_phone(tx: Session) -> Iterator[Stranded]:
-    """Who has fallback methods on a phone only, and neither card, key nor recovery codes."""
-    for account in accounts.everybody(tx):
-        who = person(tx, account.id)
-        if who is not None and not who.disabled and who.enrolled and who.enrolled <= ON_A_PHONE:
+def without_a_phone(tx: Session, *, organisations: frozenset[str] | None = None) -> Iterator[Stranded]:
+    """Who has fallback methods on a phone only, and neither card, key nor recovery codes; by user name."""
+    for who in everybody(tx, organisations):
+        if not who.disabled and who.enrolled and who.enrolled <= ON_A_PHONE:
             enrolled = tuple(method for method in Method if method in who.enrolled)
-            yield Stranded(username=who.username, display_name=who.display_name, enrolled=enrolled)
+            yield Stranded(id=who.id, username=who.username, display_name=who.display_name, enrolled=enrolled)

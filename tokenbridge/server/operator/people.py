@@ -13,6 +13,7 @@ from tokenbridge.errors import BadRequest, Rejected, RejectReason, Undecided
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import RevocationData, sources_for
 from tokenbridge.server import card_evidence, passwords, revocation, totp, trust
+from tokenbridge.server.administration import acts
 from tokenbridge.server.operator.office import Office
 from tokenbridge.server.revocation import RevocationFetcher, Source
 from tokenbridge.server.store import accounts, anchors, cards, enrolment, sessions
@@ -73,10 +74,7 @@ def set_disabled(office: Office, username: str, *, disabled: bool) -> None:
     """Disable or enable an account; disabling ends its sessions and voids an enrolment code that is out."""
     with office.database.write() as tx:
         account = accounts.get(tx, username)
-        account.disabled = disabled
-        if disabled:
-            enrolment.void(tx, account.id)
-        ended = sessions.end_all(tx, account.id, office.now()) if disabled else 0
+        ended = acts.switch(tx, account, office.now(), disabled=disabled)
         event = "user-disabled" if disabled else "user-enabled"
         office.record(tx, event, account.username, sessions_ended=ended)
 

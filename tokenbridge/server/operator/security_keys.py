@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from tokenbridge.errors import BadRequest, LastFactor
 from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import codes
+from tokenbridge.server.administration import acts
+from tokenbridge.server.administration.acts import NewCode
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_desk import describe
 from tokenbridge.server.key_enrolment import clean_name
 from tokenbridge.server.operator.office import Office
-from tokenbridge.server.store import accounts, enrolment, recovery, security_keys, sessions
-
-MAX_HOURS: Final = 24 * 14
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewCode:
-    """An enrolment code, to be shown once."""
-
-    username: str
-    code: str
-    expires_at: dt.datetime
+from tokenbridge.server.store import accounts, recovery, security_keys, sessions
 
 
 def models_of(office: Office) -> KeyModels:
@@ -35,17 +24,10 @@ def models_of(office: Office) -> KeyModels:
 
 def new_enrolment_code(office: Office, username: str, hours: int) -> NewCode:
     """Make a code with which this person may register one key; one that was there is void."""
-    now, code = office.now(), codes.new_code()
-    if not 1 <= hours <= MAX_HOURS:
-        raise BadRequest(f"A code lives 1 to {MAX_HOURS} hours.")
-    expires_at = now + dt.timedelta(hours=hours)
     with office.database.write() as tx:
-        account = accounts.get(tx, username)
-        if account.disabled:
-            raise BadRequest(f"{account.username} is disabled.", next_step="Enable the account first.")
-        enrolment.set_code(tx, account.id, codes.hash_code(code, account=account.id), now, expires_at)
-        office.record(tx, "enrolment-code-made", account.username, expires_at=expires_at.isoformat())
-    return NewCode(username=account.username, code=code, expires_at=expires_at)
+        made = acts.new_code(tx, accounts.get(tx, username), office.now(), hours)
+        office.record(tx, "enrolment-code-made", made.username, expires_at=made.expires_at.isoformat())
+    return made
 
 
 def new_recovery_codes(office: Office, username: str) -> tuple[str, ...]:

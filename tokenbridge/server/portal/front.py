@@ -14,7 +14,9 @@ from jinja2 import ChainableUndefined, ChoiceLoader, Environment, FileSystemLoad
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from tokenbridge.rp.proof import Method
+from tokenbridge.rp.wording import listing
 from tokenbridge.server import keys
+from tokenbridge.server.administration.desks import Administration
 from tokenbridge.server.app_passwords import AppPasswordDesk
 from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_desk import KeyDesk
@@ -22,7 +24,7 @@ from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.method_setup import MethodDesk
 from tokenbridge.server.portal import cookies
 from tokenbridge.server.portal.statics import StaticFiles
-from tokenbridge.server.self_service.activity import Activity
+from tokenbridge.server.self_service.activity import Activity, gist
 from tokenbridge.server.self_service.authenticator import AuthenticatorEnrolment
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
@@ -79,6 +81,7 @@ class Front:
     recovery: RecoveryCodes
     own_sessions: OwnSessions
     activity: Activity
+    administration: Administration
     templates: Environment
 
     @property
@@ -125,7 +128,15 @@ def environment() -> Environment:
     made.lstrip_blocks = True
     made.filters["compact_json"] = lambda value: json.dumps(value, separators=(",", ":"))
     made.filters["minutes"] = _span
+    made.filters["methods"] = _methods
+    made.filters["gist"] = lambda entry: gist(entry.detail)
+    made.filters["moment"] = lambda entry: dt.datetime.fromisoformat(entry.at)
     return made
+
+
+def _methods(methods: frozenset[Method]) -> str:
+    text = listing([method for method in Method if method in methods], "and")
+    return text[:1].upper() + text[1:]
 
 
 def _span(span: dt.timedelta) -> str:

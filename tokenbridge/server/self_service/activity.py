@@ -47,6 +47,8 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "card-removed": "Card removed by your organisation",
         "user-added": "Account made",
         "reported": "You reported something",
+        "account-reset": "Reset by your help desk",
+        "user-changed": "Account brought up to date by your organisation",
     }
 )
 """Events in words for the person; others are shown by their name."""
@@ -108,12 +110,13 @@ def _told(entry: Entry, sign_in_ref: str) -> Happening:
         number=entry.seq,
         at=dt.datetime.fromisoformat(entry.at),
         what=WHAT.get(entry.event, entry.event.replace("-", " ").capitalize()),
-        text=_more(entry.detail),
+        text=gist(entry.detail),
         here=bool(entry.sign_in) and entry.sign_in == sign_in_ref,
     )
 
 
-def _more(detail: Mapping[str, Any]) -> str:
+def gist(detail: Mapping[str, Any]) -> str:
+    """What the detail of an event says in words, empty when it says nothing so."""
     for name in ("sentence", "name", "detail"):
         if detail.get(name):
             return str(detail[name])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.proof import Method
 from tokenbridge.server.changes import Changes
-from tokenbridge.server.store import accounts, cards, recovery
+from tokenbridge.server.store import accounts, cards, recovery, roles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class Profile:
     level: AAL
     sign_in_ref: str
     idle: dt.timedelta
+    administers: bool
     expires_at: dt.datetime
 
     @property
@@ -75,6 +76,7 @@ class Profiles:
                 level=AAL(int(live.assurance["aal"])),
                 sign_in_ref=live.sign_in_ref,
                 idle=live.idle,
+                administers=bool(roles.of(tx, account.id)),
                 expires_at=live.expires_at,
             )
 

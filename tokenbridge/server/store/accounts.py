@@ -19,6 +19,7 @@ from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSe
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
 NHS_UID = re.compile(r"[0-9]{12}")
+ORGANISATION = re.compile(r"[^\x00-\x1f\x7f]{0,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +32,20 @@ class NewAccount:
     nhs_uid: str | None = None
     email: str | None = None
     upn: str | None = None
+    organisation: str = ""
 
 
 def normal(username: str) -> str:
     """The one spelling under which a name is stored and looked up."""
     return unicodedata.normalize("NFKC", username).strip().casefold()
+
+
+def normal_organisation(name: str) -> str:
+    """The one spelling of an organisation's name; empty is none. Raises `BadRequest` for what can't be one."""
+    found = unicodedata.normalize("NFKC", name).strip()
+    if not ORGANISATION.fullmatch(found):
+        raise BadRequest("That can't be the name of an organisation.", next_step="Use 1 to 128 printable characters.")
+    return found
 
 
 def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
@@ -60,6 +70,7 @@ def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
         disabled=False,
         created_at=now,
         mfa_since=now,
+        organisation=normal_organisation(new.organisation),
     )
     tx.add(account)
     tx.flush()
@@ -67,7 +78,7 @@ def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
 
 
 def change(account: Account, facts: Mapping[str, str]) -> None:
-    """Set `display_name`, `email`, `nhs_uid` or `upn`. Raises `BadRequest` for an unfit identifier."""
+    """Set `display_name`, `email`, `nhs_uid`, `upn` or `organisation`. Raises `BadRequest` for an unfit identifier."""
     if not NHS_UID.fullmatch(facts.get("nhs_uid", "0" * 12)):
         raise BadRequest("An NHS user id has exactly 12 digits.")
     for name, value in facts.items():
@@ -76,6 +87,8 @@ def change(account: Account, facts: Mapping[str, str]) -> None:
 
 def stored(name: str, value: str) -> str | None:
     """How a fact about an account is stored."""
+    if name == "organisation":
+        return normal_organisation(value)
     return _lower(value) if name in ("email", "upn") else value
 
 

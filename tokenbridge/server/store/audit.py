@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Select, bindparam, func, insert, select, update
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from tokenbridge import log
 from tokenbridge.errors import SetupError
 from tokenbridge.server.keys import KeyRing
-from tokenbridge.server.store.schema import AuditHead, AuditRow
+from tokenbridge.server.store.schema import Account, AuditHead, AuditRow
 
 START: Final = "0" * 64
 
@@ -122,13 +122,16 @@ def _end(seq: int, last: str) -> bytes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """What is looked for; empty: everything. `since` and `until` bound the time, `until` itself excluded; `text` stands
-    anywhere in the detail, upper and lower case alike."""
+    anywhere in the detail, upper and lower case alike. `events`: one of these. `organisations`: only what concerns
+    accounts that are there today and belong to one of these; None: everything."""
 
     account: str = ""
     event: str = ""
     text: str = ""
     since: dt.datetime | None = None
     until: dt.datetime | None = None
+    events: tuple[str, ...] = ()
+    organisations: frozenset[str] | None = None
 
     def narrow(self, query: Select[Any]) -> Select[Any]:
         if self.account:
@@ -141,6 +144,11 @@ class Search:
             query = query.where(AuditRow.at >= _at(self.since))
         if self.until is not None:
             query = query.where(AuditRow.at < _at(self.until))
+        if self.events:
+            query = query.where(AuditRow.event.in_(self.events))
+        if self.organisations is not None:
+            own = select(Account.username).where(Account.organisation.in_(self.organisations))
+            query = query.where(AuditRow.account.in_(own))
         return query
 
 
@@ -159,14 +167,21 @@ def between(tx: Session, after: int, upto: int, *, search: Search) -> list[Entry
     return [_entry(_values(row)) for row in tx.scalars(search.narrow(query))]
 
 
-def of_span(tx: Session, first: dt.date, last: dt.date) -> Iterator[Entry]:
-    """Every row of the days from `first` to `last` (UTC), oldest first, without having them all in memory."""
+def first(tx: Session, after: int, upto: int, *, search: Search, limit: int) -> list[Entry]:
+    """The oldest `limit` rows after number `after` up to number `upto`, oldest first."""
+    query = select(AuditRow).where(AuditRow.seq > after, AuditRow.seq <= upto).order_by(AuditRow.seq).limit(limit)
+    return [_entry(_values(row)) for row in tx.scalars(search.narrow(query))]
+
+
+def of_span(tx: Session, first: dt.date, last: dt.date, search: Search | None = None) -> Iterator[Entry]:
+    """The rows of the days from `first` to `last` (UTC) that fit, oldest first, without having them all in memory."""
     since = dt.datetime.combine(first, dt.time.min, dt.UTC)
     until = dt.datetime.combine(last, dt.time.min, dt.UTC) + dt.timedelta(days=1)
-    query = Search(since=since, until=until).narrow(select(AuditRow).order_by(AuditRow.seq))
-    with closing(tx.scalars(query.execution_options(yield_per=500))) as rows:
+    query = replace(search or Search(), since=since, until=until).narrow(_COLUMNS_OF_ROWS)
+    # Columns and not objects: a year has many rows, and making an object costs more than reading its row.
+    with closing(tx.execute(query.execution_options(yield_per=500))) as rows:
         for row in rows:
-            yield _entry(_values(row))
+            yield _entry(dict(row._mapping))
 
 
 def of_sign_in(tx: Session, sign_in: str) -> list[Entry]:
@@ -214,6 +229,7 @@ def _chain(tx: Session) -> Verdict:
 
 _EVERY: Final = select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=500)
 _COLUMNS: Final = tuple(column.key for column in AuditRow.__table__.columns)
+_COLUMNS_OF_ROWS: Final = select(*AuditRow.__table__.columns).order_by(AuditRow.seq)
 _HASHED: Final = ("previous", "seq", "at", "event", "account", "sign_in", "request", "detail")
 
 

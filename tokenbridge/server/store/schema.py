@@ -56,6 +56,7 @@ class Account(Base):
     """A person. The identifiers `nhs_uid`, `email` and `upn` bind certificates of issuers that may assert them.
 
     `mfa_since`: when multi-factor sign-in was turned on; accounts that are older than the portal turn it on themselves.
+    `organisation` says which local administrators may change the account; empty: none.
     """
 
     __tablename__ = "accounts"
@@ -70,6 +71,7 @@ class Account(Base):
     disabled: Mapped[bool] = mapped_column(Boolean, default=False)
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
     mfa_since: Mapped[dt.datetime | None] = mapped_column(Utc)
+    organisation: Mapped[str] = mapped_column(String(128), index=True, default="", server_default=text("''"))
 
 
 class AccountGroup(Base):

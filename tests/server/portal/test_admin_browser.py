@@ -1,0 +1,134 @@
+"""The administration pages in Chromium: both widths, accessibility, and a reset from search to code."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.server.conftest import now
+from tests.server.portal.conftest import Portal
+from tests.server.portal.test_browser import Window, browser, window  # noqa: F401 - fixtures
+from tokenbridge.server.operator import admins
+from tokenbridge.server.store import audit
+from tokenbridge.server.store.audit import Event
+from tokenbridge.server.store.roles import Role
+
+pytestmark = pytest.mark.foreign
+
+CAUSES = ("password: wrong password", "card: revoked by its issuer", "code: the code is wrong")
+
+
+def history(portal: Portal, days: int) -> None:
+    """Sign-ins of the past, as the server writes them down."""
+    chance = random.Random(7)
+    with portal.bench.office() as office, office.database.write() as tx:
+        for back in range(days, 0, -1):
+            at = now() - dt.timedelta(days=back)
+            for _ in range(chance.randint(2, 9)):
+                detail = {"methods": ["card"], "suppressed": ["totp"], "assurance": {"aal": 3}}
+                audit.append(tx, at, Event(event="signed-in", account="a", detail=detail), office.ring)
+            for _ in range(chance.randint(1, 5)):
+                detail = {"methods": ["password", "totp"], "suppressed": [], "assurance": {"aal": 2}}
+                audit.append(tx, at, Event(event="signed-in", account="a", detail=detail), office.ring)
+            failed = {"detail": chance.choice(CAUSES)}
+            audit.append(tx, at, Event(event="refused", account="a", detail=failed), office.ring)
+
+
+def signed_in(window: Window) -> None:  # noqa: F811
+    person = window.portal.bench.person(enrol=False)
+    with window.portal.bench.office() as office:
+        admins.grant(office, person.username, Role.ADMINISTRATOR)
+    window.sign_in(person.username)
+    window.fill("Code of your authenticator app", person.code())
+    window.press("Continue")
+
+
+def test_the_dashboard(window: Window):  # noqa: F811
+    history(window.portal, 29)
+    signed_in(window)
+    window.follow("Profile")
+    window.follow("Administration")
+    expect(window.page.locator("h1")).to_have_text("Dashboard")
+    window.look("admin-dashboard")
+    window.page.get_by_text("Challenges as a table").click()
+    expect(
+        window.page.get_by_role("table", name="Challenges suppressed and shown, and failures, by day")
+    ).to_be_visible()
+    window.look("admin-dashboard-table")
+    window.follow("7 days")
+    expect(window.page.locator("main")).to_contain_text("The last 7 days")
+    window.follow("90 days")
+    window.look("admin-dashboard-90")
+
+
+def test_from_search_to_a_reset(window: Window):  # noqa: F811
+    helped = window.portal.bench.person(enrol=False, organisation="Ward 7")
+    signed_in(window)
+    window.open("/admin/accounts")
+    window.look("admin-accounts")
+    window.fill("User name, name or e-mail holds", helped.username)
+    window.press("Search")
+    window.follow(f"A Person ({helped.username})")
+    window.look("admin-account")
+    window.page.get_by_role("link", name="Change groups").click()
+    window.fill("Name of the group", "nurses")
+    window.press("Put into the group")
+    window.look("admin-groups")
+    window.follow(helped.username)
+    window.page.get_by_role("link", name="Change organisation").click()
+    window.look("admin-organisation")
+    window.follow(helped.username)
+    window.follow("Disable")
+    window.look("admin-disable")
+    window.follow("Leave it as it is")
+    window.follow("Reset what was lost")
+    window.page.get_by_label("Authenticator app").check()
+    window.look("admin-reset")
+    window.press("Reset the account")
+    expect(window.page.locator("#enrolment-code")).to_have_text(re.compile(r"\w{4}"))
+    window.look("admin-code")
+    window.follow("I have passed it on")
+    expect(window.page.locator("main")).to_contain_text("account-reset")
+
+
+def test_adding_importing_and_the_trail(window: Window):  # noqa: F811
+    signed_in(window)
+    mark = f"{now():%H%M%S%f}"
+    window.open("/admin/accounts/add")
+    window.fill("User name", f"ada{mark}")
+    window.fill("Name as shown", "Ada Added")
+    window.look("admin-add")
+    window.press("Add the account")
+    expect(window.page.locator("main")).to_contain_text("The account is made")
+    window.open("/admin/import")
+    window.look("admin-import")
+    window.fill("CSV text", "username,colour\nx,red")
+    window.press("Show what would happen")
+    window.look("admin-import-wrong")
+    window.fill("CSV text", f"username,display_name\nivy{mark},Ivy Import\nada{mark},Ada Again")
+    window.press("Show what would happen")
+    window.look("admin-import-check")
+    window.press("Import")
+    window.look("admin-imported")
+    window.open("/admin/audit")
+    window.fill("Detail holds", "person")
+    window.press("Search")
+    window.look("admin-audit")
+    with window.page.expect_download() as saved:
+        window.press("Save all that fit as JSON lines")
+    rows = [json.loads(line) for line in saved.value.path().read_text().splitlines()]
+    assert {"user-added", "user-changed"} <= {row["event"] for row in rows}
+
+
+def test_what_holds_on_this_server(window: Window):  # noqa: F811
+    signed_in(window)
+    window.open("/admin/trust")
+    window.look("admin-trust")
+    window.follow("Policy")
+    expect(window.page.locator("h1")).to_have_text("Policy in force")
+    window.look("admin-policy")
