@@ -34,6 +34,11 @@ def make(kind: type[TokenbridgeError], detail: str) -> TokenbridgeError:
         "Cancelled": lambda: errors.Cancelled("user"),
         "RemoteError": lambda: RemoteError({"code": "pin-wrong", "message": "wrong", "tries_left": 2}),
     }
+    special |= {
+        "NumberUnfit": lambda: errors.NumberUnfit(errors.NumberFault.OFFICE),
+        "SendFailed": lambda: errors.SendFailed(errors.SendFault.REFUSED, detail=detail),
+        "PolicyInvalid": lambda: errors.PolicyInvalid(["rule 1: name is missing"]),
+    }
     if kind.__name__ in special:
         return special[kind.__name__]()
     if issubclass(kind, errors.StatusError):

@@ -520,8 +520,8 @@ class StepUp(RequestRefused):
 
 class ClientUnknown(RequestRefused):
     code = "client-unknown"
-    summary = "This program is not known here, or its secret is wrong."
-    next_step = "Give it the name and secret that `tokenbridge server app-client add` printed."
+    summary = "This program is not known here, or its password is wrong."
+    next_step = "Give it the name and password that `tokenbridge server app-client add` printed."
 
 
 class PolicyRefuses(RequestRefused):

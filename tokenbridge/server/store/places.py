@@ -6,14 +6,16 @@ import datetime as dt
 from enum import StrEnum, unique
 from typing import Final
 
-from sqlalchemy import bindparam, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tokenbridge.server.store.schema import AccountPlace
 
 KEEP: Final = dt.timedelta(days=180)
 """What was not used for so long is not usual any more."""
+
+NOTED_EVERY: Final = dt.timedelta(hours=1)
 
 MOST: Final = 50
 """Places of one kind that are remembered for an account, the latest ones."""
@@ -37,8 +39,12 @@ _THIS: Final = (
     AccountPlace.kind == bindparam("of_kind"),
     AccountPlace.value == bindparam("this"),
 )
+_LAST: Final = select(AccountPlace.last_used).where(*_THIS)
 _AGAIN: Final = update(AccountPlace).where(*_THIS)
-_FIRST: Final = insert(AccountPlace)
+_FIRST: Final = {
+    name: dialect.insert(AccountPlace).on_conflict_do_nothing()
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 _FORGET_OLD: Final = delete(AccountPlace).where(AccountPlace.account_id == bindparam("which"))
 
 
@@ -49,16 +55,15 @@ def of(tx: Session, account_id: int, now: dt.datetime) -> list[tuple[Kind, str, 
 
 
 def used(tx: Session, account_id: int, kind: Kind, value: str, now: dt.datetime) -> None:
-    """Remember that the account was used from there."""
-    connection = tx.connection()
-    if connection.execute(_AGAIN, {"which": account_id, "of_kind": kind, "this": value, "last_used": now}).rowcount:
+    """Remember that the account was used from there; once an hour, so that sign-ins do not wait for each other."""
+    connection, this = tx.connection(), {"which": account_id, "of_kind": str(kind), "this": value}
+    before = connection.execute(_LAST, this).scalar_one_or_none()
+    if before is not None:
+        if now - before >= NOTED_EVERY:
+            connection.execute(_AGAIN, {**this, "last_used": now})
         return
     row = {"account_id": account_id, "kind": str(kind), "value": value, "first_used": now, "last_used": now}
-    try:
-        with tx.begin_nested():
-            connection.execute(_FIRST, row)
-    except IntegrityError:
-        return  # another sign-in from there was faster
+    connection.execute(_FIRST[connection.dialect.name], row)  # or nothing: another sign-in from there was faster
     _forget(tx, account_id, kind, now)
 
 
