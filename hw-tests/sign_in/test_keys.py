@@ -106,6 +106,7 @@ def test_from_an_enrolment_code_to_a_sign_in_with_nothing_but_the_key(desk: Desk
     assert "totp" in outcome["suppressed"]
 
 
+@pytest.mark.slow_under_emulation
 def test_a_card_or_the_key_whichever_is_there(desk: Desk, make_key: Any, slots: Slots, make_card: CardMaker) -> None:
     desk.place.run("server", "user", "add", "ada", "--display-name", "Ada", "--nhs-uid", DEFAULT_UID,
                    secrets={"--password-fd": PASSWORD})  # fmt: skip

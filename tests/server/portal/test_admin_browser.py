@@ -18,7 +18,11 @@ from tokenbridge.server.store import audit
 from tokenbridge.server.store.audit import Event
 from tokenbridge.server.store.roles import Role
 
-pytestmark = pytest.mark.foreign
+# As in test_browser: what the browser sees does not depend on the database.
+pytestmark = [
+    pytest.mark.foreign,
+    pytest.mark.parametrize("databases", ["sqlite"], indirect=True, scope="session"),
+]
 
 CAUSES = ("password: wrong password", "card: revoked by its issuer", "code: the code is wrong")
 
