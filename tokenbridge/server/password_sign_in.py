@@ -126,10 +126,9 @@ class PasswordSignIn:
             raise NotAllowedNow
         case = Case(tx=moment.tx, now=moment.now, account=who.id, ref=moment.pending.ref)
         problem = self.methods[method].check(case, code) if method in self.methods else "not set up here"
-        if not problem:
-            throttle.forget(moment.tx, throttle.CODES_IN_A_ROW, str(who.id))
         if problem:
             return login.Refused(by=method, reason=RejectReason.CODE_WRONG, detail=problem, account=who.id)
+        throttle.forget(moment.tx, throttle.CODES_IN_A_ROW, str(who.id))
         proof = Proof(method=method, factors=_POSSESSION, credential=f"{method}:{who.id}", at=moment.now)
         shown = Shown(by=method, proofs=(*state.proofs, proof), doubts=state.doubts)
         return judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
