@@ -78,11 +78,10 @@ from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.risk import RiskDesk
 from tokenbridge.server.second_step import SecondStep
 from tokenbridge.server.self_service.activity import Activity
-from tokenbridge.server.self_service.authenticator import AuthenticatorEnrolment
+from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.profile import Profiles
-from tokenbridge.server.self_service.recovery import RecoveryCodes
 from tokenbridge.server.senders import choice
 from tokenbridge.server.senders.outbox import Outbox
 from tokenbridge.server.senders.port import Channel, Senders
@@ -193,7 +192,8 @@ def _members(app: FastAPI, changes: Changes, policy: PolicyBook) -> None:
     app.state.app_passwords = AppPasswordDesk(AppPasswords(changes=changes, policy=policy))
     parts: Parts = app.state.parts
     methods = parts.passwords.methods
-    setup = MethodSetup(changes=changes, methods=methods, second=parts.second, notices=parts.notices)
+    app.state.app = authenticator = TotpMethod(keys=changes.keys, issuer=parts.settings.name)
+    setup = MethodSetup(changes=changes, methods=methods, app=authenticator, second=parts.second, notices=parts.notices)
     app.state.methods = MethodDesk(setup, parts.sending)
 
 
@@ -255,9 +255,8 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         methods=app.state.methods,
         app_passwords=app.state.app_passwords,
         profiles=Profiles(changes=changes),
-        authenticators=AuthenticatorEnrolment(changes=changes, gate=gate, issuer=settings.name),
+        first_app=FirstApp(gate=gate, app=app.state.app, notices=parts.notices),
         passwords=PasswordChange(changes=changes, hashing=parts.hashing),
-        recovery=RecoveryCodes(changes=changes),
         own_sessions=OwnSessions(changes=changes),
         activity=Activity(changes=changes),
         administration=administration(changes, parts.passwords.policy),

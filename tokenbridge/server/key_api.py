@@ -103,12 +103,6 @@ async def remove(
     return Response(status_code=204)
 
 
-@router.post("/api/recovery-codes", status_code=201)
-async def recovery_codes(token: Bearer, desk: Keys, request_id: RequestId) -> dict[str, Any]:
-    """Ten new codes, shown once; older ones are void."""
-    return {"recovery_codes": list(await desk.new_recovery_codes(token, request_id))}
-
-
 def _begun(begun: Begun) -> dict[str, Any]:
     return {
         "registration": begun.token,

@@ -20,7 +20,6 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys
 from tokenbridge.server.holdings import key_level
 from tokenbridge.server.key_enrolment import Begun, KeyEnrolment, clean_name
-from tokenbridge.server.self_service.recovery import RecoveryCodes
 from tokenbridge.server.store import accounts, audit, recovery, security_keys, sessions
 from tokenbridge.server.store.key_schema import SecurityKey
 from tokenbridge.server.store.sessions import Live
@@ -64,10 +63,6 @@ class KeyDesk:
         """The last factor beside the password goes only when `confirmed`. The account's other sessions end."""
         await asyncio.to_thread(self._remove, session_token, key_id, request, confirmed)
 
-    async def new_recovery_codes(self, session_token: str, request: str) -> tuple[str, ...]:
-        """Ten new ones; older ones are void."""
-        return await asyncio.to_thread(self._new_recovery_codes, session_token, request)
-
     def _complete(self, token: str, raw: Mapping[str, Any], name: str | None, request: str) -> Added:
         done = self._enrolment.complete(token, raw, name, request)
         models, now = self._enrolment.models.current(), self._now()
@@ -101,9 +96,6 @@ class KeyDesk:
                 raise LastFactor
             ended = sessions.end_others(tx, live, self._now())
             self._record(tx, "key-removed", live, request, key=key_id, name=name, sessions_ended=ended)
-
-    def _new_recovery_codes(self, session_token: str, request: str) -> tuple[str, ...]:
-        return RecoveryCodes(changes=self._enrolment.changes).make(session_token, request)
 
     def _now(self) -> dt.datetime:
         return self._enrolment.clock()

@@ -26,15 +26,16 @@ from tokenbridge.rp.key_options import User, creation_options
 from tokenbridge.rp.key_registration import NewKey, Registration, verify_registration
 from tokenbridge.rp.refusals import refusal
 from tokenbridge.rp.webauthn import Expectation, to_base64url
-from tokenbridge.server import codes, keys
+from tokenbridge.server import keys
 from tokenbridge.server.changes import MAX_DETAIL, Changes
 from tokenbridge.server.enrolment_gate import EnrolmentGate
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_sign_in import KeySite
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.ledger import MAX_TOKEN, Clock, Ledger
+from tokenbridge.server.methods.recovery import first_set
 from tokenbridge.server.step_up import Bar, StepUpRule
-from tokenbridge.server.store import accounts, audit, enrolment, recovery, security_keys, sessions
+from tokenbridge.server.store import accounts, audit, enrolment, security_keys, sessions
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.enrolment import Running
 from tokenbridge.server.store.key_schema import SecurityKey
@@ -168,9 +169,7 @@ class KeyEnrolment:
                 raise NotAllowedNow("The account was removed or disabled meanwhile.")
             self._check_still_permitted(tx, running, bar, now)
             row = security_keys.add(tx, account.id, new, name, now)
-            made = () if recovery.left(tx, account.id) else codes.new_set()
-            if made:
-                recovery.replace(tx, account.id, (codes.hash_code(code, account=account.id) for code in made), now)
+            made = first_set(tx, account.id, now)
             by = "session" if running.session_id is not None else "enrolment code"
             detail = {"key": row.id, "name": name, "aaguid": new.aaguid.hex(), "attestation": row.attestation, "by": by}
             self._record(tx, "key-registered", account.username, request, detail)

@@ -69,6 +69,12 @@ async def confirm(method: str, body: ConfirmBody, token: Bearer, desk: Desk, req
     return Response(status_code=204)
 
 
+@router.post("/api/recovery-codes", status_code=201, responses=ERRORS)
+async def recovery_codes(token: Bearer, desk: Desk, request_id: RequestId) -> dict[str, Any]:
+    """A new set, which counts at once; older codes are void."""
+    return dict((await desk.enrol(token, Method.RECOVERY, "", request_id)).shown)
+
+
 @router.delete("/api/methods/totp", status_code=204, responses=ERRORS)
 async def remove_app(token: Bearer, desk: Desk, request_id: RequestId, confirm_last: bool = False) -> Response:
     await desk.remove_app(token, request_id, confirmed=confirm_last)

@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.errors import LastFactor, NotAllowedNow, NotFound, Rejected, RejectReason, Retry, TooMany
 from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS, Method
-from tokenbridge.server import numbers
+from tokenbridge.server import keys, numbers
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.methods.base import Case, FallbackMethod
+from tokenbridge.server.methods.recovery import first_set
+from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.notices import Notices
 from tokenbridge.server.second_step import Begun, SecondStep
 from tokenbridge.server.store import accounts, phones, recovery, sessions, throttle
@@ -38,6 +40,7 @@ class MethodSetup:
 
     changes: Changes
     methods: Mapping[Method, FallbackMethod]
+    app: TotpMethod
     second: SecondStep
     notices: Notices
 
@@ -69,7 +72,7 @@ class MethodSetup:
         """Begin to set `method` up by a number or an algorithm. Raises `StepUp`, `NumberUnfit`, `SendFailed`, ..."""
         found = self._method(method)
         with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
-            setup = found.enrol(self._case(tx, live), given)
+            setup = found.enrol(self._case(tx, live, session_token), given)
             event = "recovery-codes-made" if method is Method.RECOVERY else "method-begun"
             self.changes.record(tx, event, live, request, method=str(method))
         if method is Method.RECOVERY:
@@ -77,22 +80,35 @@ class MethodSetup:
         begun = self.second.deliver(setup.outgoing) if setup.outgoing is not None else None
         return Offer(shown=setup.shown, begun=begun)
 
-    def confirm(self, session_token: str, method: Method, code: str, request: str) -> None:
-        """From now on the method counts. Raises Rejected(CODE_WRONG) when the code is wrong."""
+    def pending_app(self, session_token: str) -> Mapping[str, Any]:
+        """What was shown of an authenticator app that is not confirmed yet, once more. Raises `NotAllowedNow`."""
+        with self.changes.looking(session_token) as (tx, live):
+            return self.app.pending(self._case(tx, live, session_token)).shown
+
+    def confirm(
+        self, session_token: str, method: Method, code: str, request: str, *, with_codes: bool = False
+    ) -> tuple[str, ...]:
+        """From now on the method counts. Raises Rejected(CODE_WRONG) when the code is wrong.
+
+        An app takes the place of an older one, so the account's other sessions end. `with_codes`: make recovery codes
+        if the account has none, and return them; they are to be shown, once.
+        """
         found = self._method(method)
         with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
-            case = self._case(tx, live)
+            case = self._case(tx, live, session_token)
             if not throttle.allow(tx, throttle.CODES, str(live.account.id), case.now):
                 raise TooMany
             problem = found.confirm(case, code)
+            detail: dict[str, Any] = {"detail": problem} if problem else {}
+            if method is Method.TOTP and not problem:
+                detail["sessions_ended"] = sessions.end_others(tx, live, case.now)
+            made = first_set(tx, case.account, case.now) if with_codes and not problem else ()
             event = "method-refused" if problem else "method-added"
-            detail = {"detail": problem} if problem else {}
             self.changes.record(tx, event, live, request, method=str(method), **detail)
         if problem:
-            error = Rejected(RejectReason.CODE_WRONG, "The code is wrong, or it is too old.")
-            error.retry, error.hint = Retry.AGAIN, "Type the newest code with care, or begin again."
-            raise error
+            raise wrong_code()
         self.notices.added(live.account, method)
+        return made
 
     def remove_app(self, session_token: str, request: str, *, confirmed: bool) -> None:
         """Raises `NotFound`, `LastFactor`. The account's other sessions end."""
@@ -135,8 +151,16 @@ class MethodSetup:
             raise NotAllowedNow("This server does not offer that method.", next_step="Choose another one.")
         return found
 
-    def _case(self, tx: Session, live: Live) -> Case:
-        return Case(tx=tx, now=self.changes.clock(), account=live.account.id)
+    def _case(self, tx: Session, live: Live, session_token: str) -> Case:
+        ref = keys.hash_token(session_token)
+        return Case(tx=tx, now=self.changes.clock(), account=live.account.id, ref=ref)
+
+
+def wrong_code() -> Rejected:
+    """Who sets something up may type it again."""
+    error = Rejected(RejectReason.CODE_WRONG, "The code is wrong, or it is too old.")
+    error.retry, error.hint = Retry.AGAIN, "Type the newest code with care, or begin again."
+    return error
 
 
 class MethodDesk:
@@ -153,8 +177,14 @@ class MethodDesk:
         run = asyncio.get_running_loop().run_in_executor
         return await run(self._sending, self.setup.enrol, session_token, method, given, request)
 
-    async def confirm(self, session_token: str, method: Method, code: str, request: str) -> None:
-        await asyncio.to_thread(self.setup.confirm, session_token, method, code, request)
+    async def pending_app(self, session_token: str) -> Mapping[str, Any]:
+        return await asyncio.to_thread(self.setup.pending_app, session_token)
+
+    async def confirm(
+        self, session_token: str, method: Method, code: str, request: str, *, with_codes: bool = False
+    ) -> tuple[str, ...]:
+        confirm = self.setup.confirm
+        return await asyncio.to_thread(confirm, session_token, method, code, request, with_codes=with_codes)
 
     async def remove_app(self, session_token: str, request: str, *, confirmed: bool) -> None:
         await asyncio.to_thread(self.setup.remove_app, session_token, request, confirmed=confirmed)

@@ -39,7 +39,7 @@ class TestAuthenticator:
     def test_a_code_of_the_set_up_counts_once(self, portal: Portal, visitor: Visitor):
         name = portal.newcomer()
         app = with_app(portal, visitor, name)
-        assert "totp-set" in events(portal, name)
+        assert "method-added" in events(portal, name)
         spent = app.at(now())
         other = portal.visitor()
         with other.http:
@@ -51,22 +51,36 @@ class TestAuthenticator:
         thief = portal.visitor()
         with thief.http:
             thief.sign_in_by_password(portal.newcomer())
-            page = thief.get("/self-service/app/scan").text
-            sealed, app = thief.hidden()["sealed"], app_of(page)
+            app = app_of(thief.get("/self-service/app/scan").text)
         victim = portal.newcomer()
         visitor.sign_in_by_password(victim)
-        visitor.get("/self-service/app/scan")
-        answer = visitor.post("/self-service/app/scan", {"sealed": sealed, "code": app.at(now())})
-        assert answer.status_code == 400
-        assert "totp-set" not in events(portal, victim)
+        mine = app_of(visitor.get("/self-service/app/scan").text)
+        answer = visitor.post("/self-service/app/scan", {"code": app.at(now())})
+        assert answer.status_code == 403
+        assert app_of(answer.text).secret == mine.secret, "the page goes on with the same set-up"
+        assert "method-added" not in events(portal, victim)
 
-    def test_a_set_up_can_not_be_made_up(self, portal: Portal, visitor: Visitor):
+    def test_what_another_session_began_is_neither_shown_nor_confirmed(self, portal: Portal, visitor: Visitor):
+        name = portal.newcomer()
+        visitor.sign_in_by_password(name)
+        app = app_of(visitor.get("/self-service/app/scan").text)
+        other = portal.visitor()
+        with other.http:
+            other.sign_in_by_password(name)
+            other.get("/self-service/app")
+            for code in ("000000", app.at(now())):
+                answer = other.post("/self-service/app/scan", {"code": code})
+                assert answer.status_code == 409
+                assert 'id="secret"' not in answer.text
+        assert "recovery codes" in visitor.send("/self-service/app/scan", {"code": app.at(now())}).text
+
+    def test_five_wrong_codes_end_a_set_up(self, portal: Portal, visitor: Visitor):
         visitor.sign_in_by_password(portal.newcomer())
-        visitor.get("/self-service/app/scan")
-        good = visitor.hidden()["sealed"]
-        for sealed in ("", "x", good[:-4], "A" + good[1:], good[:40] + "AAAA" + good[44:], "é"):
-            answer = visitor.post("/self-service/app/scan", {"sealed": sealed, "code": "123456"})
-            assert answer.status_code == 400, sealed
+        app = app_of(visitor.get("/self-service/app/scan").text)
+        wrong = next(code for code in ("000000", "111111") if not app.verify(code, for_time=now(), valid_window=3))
+        answers = [visitor.post("/self-service/app/scan", {"code": wrong}) for _ in range(5)]
+        assert ['id="secret"' in answer.text for answer in answers] == [True] * 4 + [False]
+        assert visitor.post("/self-service/app/scan", {"code": app.at(now())}).status_code == 409
 
     def test_an_enrolment_code_is_used_up(self, portal: Portal, visitor: Visitor):
         name = portal.newcomer()
@@ -74,13 +88,13 @@ class TestAuthenticator:
             code = security_keys.new_enrolment_code(office, name, 24).code
         visitor.get("/first-day")
         page = visitor.send("/first-day", {"username": name, "code": code, "way": "app"})
-        app, form = app_of(page.text), visitor.hidden()
+        app = app_of(page.text)
         assert code not in str(dict(visitor.http.cookies)), "the cookie is encrypted"
         wrong = visitor.post("/first-day/app", {"code": "000000"})
         assert wrong.status_code == 403
         assert "recovery codes" in visitor.send("/first-day/app", {"code": app.at(now())}).text
-        assert visitor.post("/first-day/app", {**form, "code": app.at(now())}).status_code == 403
         visitor.get("/first-day")
+        assert visitor.post("/first-day/app", {"code": app.at(now())}).status_code == 409
         assert visitor.post("/first-day", {"username": name, "code": code, "way": "app"}).status_code == 403
 
     def test_what_was_begun_by_code_is_no_set_up_of_a_session(self, portal: Portal, visitor: Visitor):
@@ -89,11 +103,14 @@ class TestAuthenticator:
             code = security_keys.new_enrolment_code(office, name, 24).code
         visitor.get("/first-day")
         app = app_of(visitor.send("/first-day", {"username": name, "code": code, "way": "app"}).text)
-        sealed = visitor.hidden()["sealed"]
-        visitor.sign_in_by_password(name)
-        visitor.get("/self-service/app/scan")
-        answer = visitor.post("/self-service/app/scan", {"sealed": sealed, "code": app.at(now())})
-        assert answer.status_code == 400
+        other = portal.visitor()
+        with other.http:
+            other.sign_in_by_password(name)
+            other.get("/self-service/app")
+            answer = other.post("/self-service/app/scan", {"code": app.at(now())})
+            assert answer.status_code == 409
+            assert 'id="secret"' not in answer.text
+        assert "recovery codes" in visitor.send("/first-day/app", {"code": app.at(now())}).text
 
 
 class TestStepUp:
@@ -118,7 +135,7 @@ class TestStepUp:
         fields = {"current": PASSWORD, "new": "another good password", "again": "another good password"}
         assert visitor.post("/self-service/password", fields).status_code == 403
         assert "step-up-wanted" in events(portal, name)
-        assert "totp-removed" not in events(portal, name)
+        assert "method-removed" not in events(portal, name)
 
     def test_removing_the_last_factor_is_asked_twice(self, portal: Portal, visitor: Visitor):
         person = portal.bench.person(enrol=False)
@@ -126,7 +143,7 @@ class TestStepUp:
         visitor.get("/self-service/app/remove")
         assert visitor.post("/self-service/app/remove").status_code == 409
         assert visitor.post("/self-service/app/remove", {"last": "yes"}).headers["location"].endswith("app-removed")
-        assert events(portal, person.username)[-1] == "totp-removed"
+        assert events(portal, person.username)[-1] == "method-removed"
 
 
 class TestPassword:
@@ -219,7 +236,7 @@ def test_of_two_who_use_one_enrolment_code_one_wins(portal: Portal, visitor: Vis
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: visitor.post("/first-day/app", {"code": typed}).status_code, range(4)))
     assert sorted(answers) == [200, 403, 403, 403]
-    assert events(portal, name).count("totp-set") == 1
+    assert events(portal, name).count("method-added") == 1
 
 
 def test_an_address_without_a_name_has_no_keys(fresh: Bench):

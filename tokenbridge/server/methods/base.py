@@ -15,7 +15,11 @@ from tokenbridge.server.senders.port import Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Whom it is about, and what for: `ref` is the hash of a sign-in's token; empty when a method is set up."""
+    """Whom it is about, and what for.
+
+    `ref`: the hash of a sign-in's token, or, when a method is set up, of what permits that (a session, an enrolment
+    code), so that nobody goes on with what somebody else began.
+    """
 
     tx: Session
     now: dt.datetime

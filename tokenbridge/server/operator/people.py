@@ -12,6 +12,7 @@ from asn1crypto import pem
 from tokenbridge.errors import BadRequest, Rejected, RejectReason, Undecided
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import RevocationData, sources_for
+from tokenbridge.rp.proof import Method
 from tokenbridge.server import card_evidence, passwords, revocation, totp, trust
 from tokenbridge.server.administration import acts
 from tokenbridge.server.operator.office import Office
@@ -86,7 +87,7 @@ def new_app(office: Office, username: str) -> App:
         account = accounts.get(tx, username)
         sealed = office.ring.encrypt(secret.encode(), context=totp.context(account.id))
         accounts.set_totp(tx, account.id, sealed, office.now())
-        office.record(tx, "totp-set", account.username)
+        office.record(tx, "method-added", account.username, method=str(Method.TOTP))
     uri = totp.uri(secret, username=account.username, issuer=office.settings.name)
     return App(username=account.username, secret=secret, uri=uri)
 

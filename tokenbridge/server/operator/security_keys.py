@@ -7,14 +7,14 @@ from typing import Any
 from tokenbridge.errors import BadRequest, LastFactor
 from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.proof import Method
-from tokenbridge.server import codes
 from tokenbridge.server.administration import acts
 from tokenbridge.server.administration.acts import NewCode
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_desk import describe
 from tokenbridge.server.key_enrolment import clean_name
+from tokenbridge.server.methods.recovery import new_set
 from tokenbridge.server.operator.office import Office
-from tokenbridge.server.store import accounts, recovery, security_keys, sessions
+from tokenbridge.server.store import accounts, security_keys, sessions
 
 
 def models_of(office: Office) -> KeyModels:
@@ -32,11 +32,9 @@ def new_enrolment_code(office: Office, username: str, hours: int) -> NewCode:
 
 def new_recovery_codes(office: Office, username: str) -> tuple[str, ...]:
     """Ten new codes, to be shown once; older ones are void."""
-    made = codes.new_set()
     with office.database.write() as tx:
         account = accounts.get(tx, username)
-        hashes = (codes.hash_code(code, account=account.id) for code in made)
-        recovery.replace(tx, account.id, hashes, office.now())
+        made = new_set(tx, account.id, office.now())
         office.record(tx, "recovery-codes-made", account.username)
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Mapping
 from typing import Any, Final
 
 import segno
@@ -11,12 +12,11 @@ from fastapi import APIRouter
 from markupsafe import Markup
 from starlette.responses import Response
 
-from tokenbridge.errors import LastFactor, Rejected
+from tokenbridge.errors import LastFactor, Rejected, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
-from tokenbridge.server.self_service.authenticator import MAX_SEALED, SetUp
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,19 +32,18 @@ async def begin(member: SignedIn) -> Response:
 
 @router.get("/self-service/app/scan")
 async def scan(member: SignedIn) -> Response:
-    made = await asyncio.to_thread(member.front.authenticators.begin, member.session, member.request_id)
-    return member.page("app-scan.html", **shown(made))
+    offer = await member.front.methods.enrol(member.session, Method.TOTP, "", member.request_id)
+    return member.page("app-scan.html", **shown(offer.shown))
 
 
 @router.post("/self-service/app/scan")
 async def confirm(member: SignedIn) -> Response:
     """Recovery codes that were made with it are in the answer, and nowhere else: they are shown once."""
-    apps, visit = member.front.authenticators, member.visit
-    sealed, code = visit.text("sealed", MAX_SEALED), visit.text("code", MAX_CODE)
+    methods, code = member.front.methods, member.visit.text("code", MAX_CODE)
     try:
-        made = await asyncio.to_thread(apps.complete, member.session, sealed, code, member.request_id)
-    except Rejected as err:
-        again = await asyncio.to_thread(apps.resume, sealed)
+        made = await methods.confirm(member.session, Method.TOTP, code, member.request_id, with_codes=True)
+    except (Rejected, TooMany) as err:
+        again = await methods.pending_app(member.session)
         return member.page("app-scan.html", int(problems.status(err)), error=err, **shown(again))
     if made:
         return member.page("recovery-codes-new.html", codes=made, also="Your authenticator app is set up.")
@@ -62,21 +61,20 @@ async def ask_remove(member: SignedIn) -> Response:
 async def remove(member: SignedIn) -> Response:
     confirmed = member.visit.text("last", 8) == "yes"
     try:
-        await asyncio.to_thread(
-            member.front.authenticators.remove, member.session, member.request_id, confirmed=confirmed
-        )
+        await member.front.methods.remove_app(member.session, member.request_id, confirmed=confirmed)
     except LastFactor as err:
         return member.page("remove.html", 409, what="your authenticator app", back="/self-service", error=err)
     return see_other("/self-service?done=app-removed")
 
 
-def shown(made: SetUp) -> dict[str, Any]:
+def shown(made: Mapping[str, Any]) -> dict[str, Any]:
     """What the page of a set-up shows: the QR code as SVG without any script or style, and the secret in groups."""
     drawing = io.BytesIO()
-    segno.make(made.uri, error="m").save(
+    segno.make(made["uri"], error="m").save(
         drawing, kind="svg", xmldecl=False, svgns=True, scale=5, border=4, light="#fff", omitsize=True, title=None
     )
-    groups = [made.secret[at : at + 4] for at in range(0, len(made.secret), 4)]
+    secret = made["secret"]
+    groups = [secret[at : at + 4] for at in range(0, len(secret), 4)]
     # Made by the library from our own URI, in which every character is escaped.
     picture = Markup(drawing.getvalue().decode("utf-8"))  # noqa: S704
-    return {"picture": picture, "secret": " ".join(groups), "uri": made.uri, "sealed": made.sealed}
+    return {"picture": picture, "secret": " ".join(groups), "uri": made["uri"]}

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from tokenbridge.errors import BadRequest, NotAllowedNow, Rejected, SetupError, TokenbridgeError, TooMany
+from tokenbridge.errors import BadRequest, NotAllowedNow, Rejected, RejectReason, SetupError, TokenbridgeError, TooMany
 from tokenbridge.server import problems
 from tokenbridge.server.key_enrolment import MAX_NAME
 from tokenbridge.server.portal import cookies
@@ -19,7 +19,6 @@ from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.key_pages import MAX_TOKEN, desk
 from tokenbridge.server.portal.sign_in_pages import MAX_USERNAME, credential
 from tokenbridge.server.portal.visit import Visit, Visitor
-from tokenbridge.server.self_service.authenticator import MAX_SEALED
 
 router = APIRouter(include_in_schema=False)
 
@@ -43,8 +42,7 @@ async def begin(visit: Visitor) -> Response:
     try:
         if not username or not code or way not in WAYS:
             raise BadRequest("Enter your user name and the code, and choose one.", next_step="Fill in all fields.")
-        apps = visit.front.authenticators
-        await asyncio.to_thread(apps.begin_with_code, username, code, visit.request_id)
+        await asyncio.to_thread(visit.front.first_app.check, username, code, visit.request_id)
     except (BadRequest, Rejected, TooMany) as err:
         return visit.front.page(
             visit, "first-day.html", int(problems.status(err)), error=err, username=username, way=way
@@ -57,18 +55,20 @@ async def begin(visit: Visitor) -> Response:
 @router.get("/first-day/app")
 async def scan(visit: Visitor) -> Response:
     username, code = _permit(visit)
-    made = await asyncio.to_thread(visit.front.authenticators.begin_with_code, username, code, visit.request_id)
+    made = await asyncio.to_thread(visit.front.first_app.begin, username, code, visit.request_id)
     return visit.front.page(visit, "app-scan.html", **shown(made))
 
 
 @router.post("/first-day/app")
 async def app_done(visit: Visitor) -> Response:
-    apps = visit.front.authenticators
-    sealed, code = visit.text("sealed", MAX_SEALED), visit.text("code", MAX_CODE)
+    first, (username, code) = visit.front.first_app, _permit(visit)
+    app_code = visit.text("code", MAX_CODE)
     try:
-        made = await asyncio.to_thread(apps.complete_with_code, sealed, code, visit.request_id)
+        made = await asyncio.to_thread(first.complete, username, code, app_code, visit.request_id)
     except Rejected as err:
-        again = await asyncio.to_thread(apps.resume, sealed)
+        if err.reason is not RejectReason.CODE_WRONG:
+            raise
+        again = await asyncio.to_thread(first.pending, username, code, visit.request_id)
         return visit.front.page(visit, "app-scan.html", int(problems.status(err)), error=err, **shown(again))
     return _ready(visit, made, "Your authenticator app is set up.")
 

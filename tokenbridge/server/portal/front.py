@@ -25,11 +25,10 @@ from tokenbridge.server.method_setup import MethodDesk
 from tokenbridge.server.portal import cookies
 from tokenbridge.server.portal.statics import StaticFiles
 from tokenbridge.server.self_service.activity import Activity, gist
-from tokenbridge.server.self_service.authenticator import AuthenticatorEnrolment
+from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.profile import Profiles
-from tokenbridge.server.self_service.recovery import RecoveryCodes
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.sign_in import SignInDesk
 
@@ -76,9 +75,8 @@ class Front:
     methods: MethodDesk
     app_passwords: AppPasswordDesk
     profiles: Profiles
-    authenticators: AuthenticatorEnrolment
+    first_app: FirstApp
     passwords: PasswordChange
-    recovery: RecoveryCodes
     own_sessions: OwnSessions
     activity: Activity
     administration: Administration

@@ -7,6 +7,7 @@ import asyncio
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from tokenbridge.rp.proof import Method
 from tokenbridge.server.portal.member import SignedIn
 
 router = APIRouter(include_in_schema=False)
@@ -22,5 +23,5 @@ async def ask(member: SignedIn) -> Response:
 @router.post("/self-service/recovery-codes")
 async def make(member: SignedIn) -> Response:
     """The codes are in this answer and nowhere else, so it does not redirect."""
-    made = await asyncio.to_thread(member.front.recovery.make, member.session, member.request_id)
-    return member.page("recovery-codes-new.html", codes=made, also="")
+    offer = await member.front.methods.enrol(member.session, Method.RECOVERY, "", member.request_id)
+    return member.page("recovery-codes-new.html", codes=offer.shown["recovery_codes"], also="")

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tokenbridge.errors import NotFound
+from tokenbridge.rp.wording import NAMES
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.store import audit, enrolment, sessions
 from tokenbridge.server.store.audit import Entry
@@ -33,6 +34,11 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "key-renamed": "Security key renamed",
         "key-removed": "Security key removed",
         "key-copied": "Security key may have been copied",
+        "method-begun": "Setting a method up was begun",
+        "method-added": "Method set up",
+        "method-changed": "Method changed",
+        "method-refused": "Wrong code while a method was set up",
+        "method-removed": "Method removed",
         "totp-set": "Authenticator app set up",
         "totp-removed": "Authenticator app removed",
         "recovery-codes-made": "New recovery codes made",
@@ -52,6 +58,8 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Events in words for the person; others are shown by their name."""
+
+_METHODS: Final = {str(method): name for method, name in NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +114,12 @@ class Activity:
 
 
 def _told(entry: Entry, sign_in_ref: str) -> Happening:
+    what = WHAT.get(entry.event, entry.event.replace("-", " ").capitalize())
+    method = _METHODS.get(str(entry.detail.get("method"))) if entry.event.startswith("method-") else None
     return Happening(
         number=entry.seq,
         at=dt.datetime.fromisoformat(entry.at),
-        what=WHAT.get(entry.event, entry.event.replace("-", " ").capitalize()),
+        what=f"{what}: {method}" if method else what,
         text=gist(entry.detail),
         here=bool(entry.sign_in) and entry.sign_in == sign_in_ref,
     )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sqlalchemy import Boolean, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy import Boolean, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tokenbridge.server.store.schema import Base, Utc
 
 
 class PendingApp(Base):
-    """An authenticator-app secret, encrypted, that no code has confirmed yet. The confirmed one stays in force."""
+    """An authenticator-app secret, encrypted, that no code has confirmed yet. The confirmed one stays in force.
+
+    `begun_by`: the hash of what permitted it, which alone may see it again and confirm it.
+    """
 
     __tablename__ = "pending_apps"
 
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     secret: Mapped[bytes] = mapped_column(LargeBinary)
     algorithm: Mapped[str] = mapped_column(String(16))
+    begun_by: Mapped[str] = mapped_column(String(64), server_default=text("''"))
     tries: Mapped[int] = mapped_column(Integer, default=0)
     expires_at: Mapped[dt.datetime] = mapped_column(Utc)
 
@@ -25,7 +29,7 @@ class PendingApp(Base):
 class Phone(Base):
     """A telephone number: E.164, encrypted, and its hash by the key file. It counts once `confirmed_at` is there.
 
-    `text` and `whatsapp` say by what it may be reached.
+    `text`, `whatsapp` and `voice` say by what it may be reached.
     """
 
     __tablename__ = "phones"
@@ -36,6 +40,7 @@ class Phone(Base):
     number_hash: Mapped[str] = mapped_column(String(64))
     text: Mapped[bool] = mapped_column(Boolean)
     whatsapp: Mapped[bool] = mapped_column(Boolean)
+    voice: Mapped[bool] = mapped_column(Boolean, server_default=true())
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
     confirmed_at: Mapped[dt.datetime | None] = mapped_column(Utc)
 

@@ -56,7 +56,8 @@ class Account(Base):
     """A person. The identifiers `nhs_uid`, `email` and `upn` bind certificates of issuers that may assert them.
 
     `mfa_since`: when multi-factor sign-in was turned on; accounts that are older than the portal turn it on themselves.
-    `organisation` says which local administrators may change the account; empty: none.
+    `organisation` says which local administrators may change the account; empty: none. `default_method`: the fallback
+    method that the person is asked for first; None: by the server's order.
     """
 
     __tablename__ = "accounts"
@@ -72,6 +73,7 @@ class Account(Base):
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
     mfa_since: Mapped[dt.datetime | None] = mapped_column(Utc)
     organisation: Mapped[str] = mapped_column(String(128), index=True, default="", server_default=text("''"))
+    default_method: Mapped[str | None] = mapped_column(String(16))
 
 
 class AccountGroup(Base):
