@@ -26,6 +26,7 @@ from tokenbridge.card import sign_in
 from tokenbridge.card.sign_in import Terms
 from tokenbridge.daemon import views
 from tokenbridge.daemon.devices import Card
+from tokenbridge.daemon.door_listener import DoorListener
 from tokenbridge.daemon.hand_over import HandOver, HandOverSite, parse_link
 from tokenbridge.daemon.key_api import SIGN_IN, KeyHandlers
 from tokenbridge.daemon.pin_ceremony import PinCeremony, only_card
@@ -71,6 +72,7 @@ class Services:
     sites: Sites
     stopping: asyncio.Event
     names: WorkstationNames | None = None
+    door: DoorListener | None = None
     pending: Pending = field(default_factory=Pending)
     streams: Streams = field(default_factory=Streams)
     started: float = field(default_factory=time.monotonic)
@@ -118,6 +120,7 @@ class Handlers:
                 "readers": views.picture(picture),
                 "keys": views.keys(picture),
                 "key_watch": picture.key_watch,
+                "door": {"state": "off"} if self._services.door is None else self._services.door.view,
             }
         )
 
@@ -164,6 +167,8 @@ class Handlers:
         link, ca = parse_link(text(body, "link")), text(body, "ca")
         site = HandOverSite(self._services.sites.client(Path(ca) if ca else None), link)
         wait, asked_by, reader = self.wait(body), program(request), text(body, "reader")
+        if self._services.door is not None:
+            await self._services.door.open()  # a link may have been the way because the port was taken: is it free now?
 
         async def conduct(emit: Emit) -> Mapping[str, Any]:
             hand_over = HandOver(
