@@ -1,7 +1,7 @@
 // The loopback door: this page brings its sign-in to the bridge on the same computer by itself. Where there is no door,
 // where it refuses or where the browser does not allow it, the link is there as without a script.
 const CONNECT_SECONDS = 3;
-const PERMISSION_SECONDS = 60;
+const PERMISSION_SECONDS = 30;
 const ALL_SECONDS = 300;
 const MOST_TEXT = 4096;
 const ONWARD = /^\/sign-in\/card\/[A-Za-z0-9_-]{1,128}$/;
@@ -9,23 +9,23 @@ const ONWARD = /^\/sign-in\/card\/[A-Za-z0-9_-]{1,128}$/;
 const SAYS = {
   looking: "Looking for tokenbridge on this computer.",
   permission: "Looking for tokenbridge on this computer. If your browser asks whether this site may reach other apps on this device, allow it.",
-  begun: "Look at the window of tokenbridge on this computer. Agree there, put your card into the reader and type your PIN in that window, never on a page.",
+  begun: `Look at the window of tokenbridge on this computer. It shows the address ${location.origin}. Agree there, put your card into the reader and type your PIN in that window, never on a page.`,
   busy: "tokenbridge is busy with another sign-in. End that one first, then try again.",
-  stopped: "You stopped it. You can try again, or open tokenbridge with the button below.",
+  stopped: "You stopped it. You can try again, or open tokenbridge as described below.",
   declined: "It was cancelled in the window of tokenbridge, so you are not signed in.",
-  failed: "tokenbridge did not sign you in. You can try again, or open tokenbridge with the button below.",
+  failed: "tokenbridge did not sign you in. You can try again, or open tokenbridge as described below.",
 };
 
-// Whether the browser is going to ask the person (Local Network Access); browsers that don't know the name don't ask.
-async function browserAsks() {
+// What the browser lets this site do (Local Network Access), or null: browsers that don't know the names don't ask.
+async function permission() {
   for (const name of ["loopback-network", "local-network-access"]) {
     try {
-      return (await navigator.permissions.query({ name })).state === "prompt";
+      return await navigator.permissions.query({ name });
     } catch {
       continue;
     }
   }
-  return false;
+  return null;
 }
 
 async function lastLine(answer) {
@@ -53,6 +53,7 @@ class DoorDialogue {
     this.again = area.querySelector("[data-door-again]");
     this.byLink = document.querySelector("[data-by-link]");
     this.ending = new AbortController();
+    this.knocked = new AbortController();
     this.cancel.addEventListener("click", () => this.ending.abort("person"));
   }
 
@@ -63,7 +64,7 @@ class DoorDialogue {
     const answer = await this.knock();
     if (answer === null) return;
     this.told.textContent = SAYS.begun;
-    const timer = setTimeout(() => this.ending.abort("late"), ALL_SECONDS * 1000);
+    const timer = this.after(ALL_SECONDS);
     try {
       const line = await lastLine(answer);
       if (line.event === "done") location.assign(pathOf(line.continue));
@@ -75,11 +76,20 @@ class DoorDialogue {
     }
   }
 
+  after(seconds) {
+    return setTimeout(() => this.ending.abort("late"), seconds * 1000);
+  }
+
   // The answer of a door that has begun, or null: then the link is on the page again.
   async knock() {
-    const asks = await browserAsks();
+    const allowed = await permission();
+    const asks = allowed?.state === "prompt";
     if (asks) this.told.textContent = SAYS.permission;
-    const timer = setTimeout(() => this.ending.abort("late"), (asks ? PERMISSION_SECONDS : CONNECT_SECONDS) * 1000);
+    let timer = this.after(asks ? PERMISSION_SECONDS : CONNECT_SECONDS);
+    allowed?.addEventListener?.("change", () => { // the person has answered the browser: now it is the door's turn
+      clearTimeout(timer);
+      timer = this.after(CONNECT_SECONDS);
+    }, { once: true, signal: this.knocked.signal });
     try {
       const answer = await fetch(this.area.dataset.door, {
         method: "POST",
@@ -98,6 +108,7 @@ class DoorDialogue {
       if (this.ending.signal.reason === "person") this.end("stopped");
       else this.leave();
     } finally {
+      this.knocked.abort();
       clearTimeout(timer);
     }
     return null;
