@@ -149,6 +149,16 @@ def test_a_taken_port_leaves_the_door_shut_and_a_free_one_opens_it_later(
     run(work())
 
 
+def test_opened_by_two_at_once_it_is_open(tmp_path: Path) -> None:
+    async def work() -> None:
+        house = House(tmp_path)
+        await asyncio.gather(house.listener.open(), house.listener.open())
+        async with opened(house):
+            assert house.listener.view["why"] == ""
+
+    run(work())
+
+
 def test_it_is_reachable_by_loopback_only_and_closed_at_the_end(tmp_path: Path) -> None:
     async def work() -> None:
         house = House(tmp_path)

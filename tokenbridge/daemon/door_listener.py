@@ -64,6 +64,7 @@ class DoorListener:
         self.port = port
         self._why = ""
         self._server: asyncio.Server | None = None
+        self._opening = asyncio.Lock()
         self._state = ServerState()
         self._config = uvicorn.Config(
             app, http=OwnUserProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
@@ -80,19 +81,22 @@ class DoorListener:
 
     async def open(self) -> None:
         """Never raises: without its door the bridge is still good for everything else."""
-        if self.port is None or self._server is not None:
-            return
+        async with self._opening:
+            if self.port is not None and self._server is None:
+                await self._open(self.port)
+
+    async def _open(self, port: int) -> None:
         try:
-            listening = socket.create_server((LOOPBACK, self.port), backlog=BACKLOG)
+            listening = socket.create_server((LOOPBACK, port), backlog=BACKLOG)
         except OSError as err:
             taken = err.errno == errno.EADDRINUSE
             self._why = "another program, or another user's bridge, has the port" if taken else str(err.strerror)
-            _log.error("the door stays shut, %s:%d: %s", LOOPBACK, self.port, self._why)
+            _log.error("the door stays shut, %s:%d: %s", LOOPBACK, port, self._why)
             return
         self._config.load()
         self._server = await asyncio.get_running_loop().create_server(self._protocol, sock=listening, backlog=BACKLOG)
         self._why = ""
-        _log.info("the door is open at %s:%d", LOOPBACK, self.port)
+        _log.info("the door is open at %s:%d", LOOPBACK, port)
 
     async def close(self) -> None:
         """Refuse what comes, let what runs end."""
