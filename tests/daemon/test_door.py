@@ -318,6 +318,7 @@ REFUSED: dict[str, tuple[int, dict[str, str | None]]] = {
     "no JSON": (400, {"body": "{"}),
     "deep": (400, {"body": "[" * MAX_BODY}),
     "too large": (400, {"body": json.dumps({"link": "a" * MAX_BODY})}),
+    "padded beyond the bound": (400, {"body": " " * MAX_BODY + BODY}),
     "a form": (400, {"content_type": "application/x-www-form-urlencoded"}),
     "text, as a form can send": (400, {"content_type": "text/plain"}),
     "no media type": (400, {"content_type": None}),
