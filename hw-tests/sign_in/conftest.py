@@ -23,6 +23,13 @@ USER = "ada"
 def workplace(pcscd: PrivatePcscd, rig_pki: RigPki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     """Relying party and bridge; cards of the rig's PKI with the default user id belong to the account "ada"."""
     place = Workplace(tmp_path_factory.mktemp("workplace"), pcscd)
+    furnish(place, rig_pki)
+    yield place
+    place.stop()
+
+
+def furnish(place: Workplace, rig_pki: RigPki) -> None:
+    """A server that trusts the rig's PKI and knows ada, and a bridge, both running."""
     pki = place.directory / "pki"
     rig_pki.save(pki)
     place.init_server()
@@ -30,8 +37,6 @@ def workplace(pcscd: PrivatePcscd, rig_pki: RigPki, tmp_path_factory: pytest.Tem
     place.totp_secret = place.add_user(USER, "Ada Lovelace", "--nhs-uid", DEFAULT_UID)
     place.start_server()
     place.must("status")
-    yield place
-    place.stop()
 
 
 @dataclass

@@ -192,7 +192,19 @@ def _status(*, start: bool, as_json: bool) -> int:
         minutes, seconds = divmod(int(data["uptime_seconds"]), 60)
         click.echo(f"bridge  {click.style('running', fg='green')}  (pid {data['pid']}, {minutes} min {seconds} s)")
         click.echo(_picture(plain(data)))
+        click.echo(_door(plain(data.get("door", {}))), nl=False)
     return 0
+
+
+def _door(door: dict[str, Any]) -> str:
+    """Nothing where no administrator asked for one."""
+    match door.get("state"):
+        case "open":
+            return f"door    {click.style('open', fg='green')} to web pages at {door['address']}\n"
+        case "shut":
+            return f"door    {click.style('shut', fg='red')} at {door['address']}: {door['why']}\n"
+        case _:
+            return ""
 
 
 def _picture(data: dict[str, Any]) -> str:

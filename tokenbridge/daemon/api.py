@@ -8,7 +8,6 @@ docs/bridge-api.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,7 +26,8 @@ from tokenbridge.card import sign_in
 from tokenbridge.card.sign_in import Terms
 from tokenbridge.daemon import views
 from tokenbridge.daemon.devices import Card
-from tokenbridge.daemon.hand_over import HandOverSite, parse_link
+from tokenbridge.daemon.door_listener import DoorListener
+from tokenbridge.daemon.hand_over import HandOver, HandOverSite, parse_link
 from tokenbridge.daemon.key_api import SIGN_IN, KeyHandlers
 from tokenbridge.daemon.pin_ceremony import PinCeremony, only_card
 from tokenbridge.daemon.prompts import Emit, Pending, PinentryInteraction, StreamInteraction
@@ -41,7 +41,6 @@ from tokenbridge.daemon.workstation import WorkstationNames
 from tokenbridge.errors import (
     AccessDenied,
     BadRequest,
-    Cancelled,
     DeviceBusy,
     NoDevice,
     NotAllowedNow,
@@ -73,6 +72,7 @@ class Services:
     sites: Sites
     stopping: asyncio.Event
     names: WorkstationNames | None = None
+    door: DoorListener | None = None
     pending: Pending = field(default_factory=Pending)
     streams: Streams = field(default_factory=Streams)
     started: float = field(default_factory=time.monotonic)
@@ -120,6 +120,7 @@ class Handlers:
                 "readers": views.picture(picture),
                 "keys": views.keys(picture),
                 "key_watch": picture.key_watch,
+                "door": {"state": "off"} if self._services.door is None else self._services.door.view,
             }
         )
 
@@ -165,23 +166,16 @@ class Handlers:
         body = await body_of(request, {"link", "ca", "reader", "pinentry", "wait_seconds"})
         link, ca = parse_link(text(body, "link")), text(body, "ca")
         site = HandOverSite(self._services.sites.client(Path(ca) if ca else None), link)
-        wish = Wish(origin=link.origin, program=program(request), method=CARD, reader=text(body, "reader"))
-        wait = self.wait(body)
+        wait, asked_by, reader = self.wait(body), program(request), text(body, "reader")
+        if self._services.door is not None:
+            await self._services.door.open()  # a link may have been the way because the port was taken: is it free now?
 
         async def conduct(emit: Emit) -> Mapping[str, Any]:
-            interaction = self.interaction(emit, body.get("pinentry"))
-            try:
-                facts = await site.facts()
-                await interaction.confirm(facts.question, facts.consequence)
-                verdict = await SignIn(self._services.bridge, site, interaction, wish, wait_seconds=wait).run()
-            except Cancelled:
-                await site.decline()
-                raise
-            except TokenbridgeError as err:
-                with contextlib.suppress(TokenbridgeError):  # nothing must take the place of what went wrong
-                    await interaction.tell(f"Not signed in. {err.message}\n\n{err.hint}")
-                raise
-            return {"outcome": dict(verdict.data)}
+            hand_over = HandOver(
+                bridge=self._services.bridge, site=site, interaction=self.interaction(emit, body.get("pinentry")),
+                program=asked_by, wait_seconds=wait, reader=reader,
+            )  # fmt: skip
+            return {"outcome": await hand_over.run()}
 
         return self._services.streams.respond(conduct)
 

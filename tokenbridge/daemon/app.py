@@ -22,6 +22,8 @@ from tokenbridge import log
 from tokenbridge.daemon import paths, settings
 from tokenbridge.daemon.api import Services, make_app
 from tokenbridge.daemon.devices import Devices
+from tokenbridge.daemon.door import Door
+from tokenbridge.daemon.door_listener import DoorListener
 from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.runner import Bridge
 from tokenbridge.daemon.settings import Settings
@@ -117,6 +119,7 @@ async def _serve(chosen: Settings, listener: socket.socket, ready_fd: int | None
     names = WorkstationNames(state)
     bridge = Bridge(devices=devices, known=known)
     services = Services(settings=chosen, bridge=bridge, sites=sites, stopping=stopping, names=names)
+    services.door = door = _door(services)
     config = uvicorn.Config(
         make_app(services), http=SameUserProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False, date_header=False, timeout_graceful_shutdown=STOP_SECONDS,
@@ -126,17 +129,25 @@ async def _serve(chosen: Settings, listener: socket.socket, ready_fd: int | None
     monitor.start()
     key_monitor.start()
     closing = asyncio.create_task(_close_streams(services))
+    await door.open()
     try:
         _log.info("listening on %s", listener.getsockname())
         await server.serve(sockets=[listener])
     finally:
         stopping.set()
         await closing
+        await door.close()
         await asyncio.to_thread(monitor.stop)
         await asyncio.to_thread(key_monitor.stop)
         await devices.stop()
         await sites.close()
         _log.info("stopped")
+
+
+def _door(services: Services) -> DoorListener:
+    chosen = services.settings
+    app = Door(bridge=services.bridge, sites=services.sites, streams=services.streams, settings=chosen)
+    return DoorListener(app, chosen.door_port if chosen.door_origins else None)
 
 
 async def _close_streams(services: Services) -> None:

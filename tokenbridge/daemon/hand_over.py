@@ -14,8 +14,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
+from tokenbridge.daemon.prompts import StreamInteraction
+from tokenbridge.daemon.runner import Bridge, SignIn
 from tokenbridge.daemon.site import MAX_TEXT, Offer, Site, Verdict, offer_of, origin_of, path_part, verdict_of
-from tokenbridge.errors import BadRequest, OriginRefused, RelyingPartyUnavailable, TokenbridgeError
+from tokenbridge.daemon.steps import CARD, Wish
+from tokenbridge.errors import BadRequest, Cancelled, OriginRefused, RelyingPartyUnavailable, TokenbridgeError
 from tokenbridge.interaction import one_line
 
 SCHEME: Final = "tokenbridge"
@@ -127,3 +130,37 @@ class HandOverSite(Site):
         if path == address or len(address) > MAX_LINK or not all(c.isalnum() or c in "-_/" for c in path):
             raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=address[:MAX_TEXT])
         return address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """One hand-over, by whichever way the page reached the bridge. `program`: who asks, for the PIN prompt."""
+
+    bridge: Bridge
+    site: HandOverSite
+    interaction: StreamInteraction
+    program: str
+    wait_seconds: float
+    reader: str = ""
+
+    async def run(self) -> Mapping[str, Any]:
+        """What the site answered, with `continue`, the address to open. Raises `TokenbridgeError`.
+
+        The person is told of a failure here: the page hears less of it, or nothing.
+        """
+        try:
+            return await self._agreed()
+        except Cancelled:
+            await self.site.decline()
+            raise
+        except TokenbridgeError as err:
+            with contextlib.suppress(TokenbridgeError):  # nothing must take the place of what went wrong
+                await self.interaction.tell(f"Not signed in. {err.message}\n\n{err.hint}")
+            raise
+
+    async def _agreed(self) -> Mapping[str, Any]:
+        facts = await self.site.facts()
+        await self.interaction.confirm(facts.question, facts.consequence)
+        wish = Wish(origin=self.site.origin, program=self.program, method=CARD, reader=self.reader)
+        sign_in = SignIn(self.bridge, self.site, self.interaction, wish, wait_seconds=self.wait_seconds)
+        return dict((await sign_in.run()).data)

@@ -9,9 +9,13 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from tokenbridge.config import xdg
 from tokenbridge.errors import SetupError
+
+MACHINE_CONFIG: Final = Path("/etc/tokenbridge/bridge.toml")
+"""The administrator's settings, for everybody at this machine."""
 
 
 def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
@@ -46,7 +50,7 @@ def log_path(environ: Mapping[str, str] | None = None) -> Path:
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
     """The user's file if there is one, else the machine's."""
     user = xdg("XDG_CONFIG_HOME", ".config", environ) / "tokenbridge" / "bridge.toml"
-    return user if user.exists() else Path("/etc/tokenbridge/bridge.toml")
+    return user if user.exists() else MACHINE_CONFIG
 
 
 def private_directory(path: Path) -> Path:

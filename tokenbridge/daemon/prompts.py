@@ -165,6 +165,20 @@ class PinentryInteraction(StreamInteraction):
             await _end(process)
 
 
+class WindowInteraction(PinentryInteraction):
+    """As by pinentry, with nobody at the other end of a stream: what a window can't ask is not asked."""
+
+    async def choose(self, title: str, options: Sequence[Option]) -> str:
+        raise NotAllowedNow(
+            f"There are {len(options)} cards.",
+            next_step="Take out all but the one you want to use, and start again.",
+            detail=title,
+        )
+
+    async def ask_text(self, kind: str, facts: Mapping[str, Any]) -> Secret:
+        raise NotAllowedNow(detail=f"{kind} can't be asked for in a window: {sorted(facts)}")
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Take the window away, by force if it does not go."""
     if process.returncode is None:

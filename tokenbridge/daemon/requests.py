@@ -14,11 +14,11 @@ MAX_BODY: Final = 16384
 MAX_WAIT: Final = 3600.0
 
 
-async def body_of(request: Request, known: Set[str]) -> dict[str, Any]:
+async def body_of(request: Request, known: Set[str], *, most: int = MAX_BODY) -> dict[str, Any]:
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
-        if len(raw) > MAX_BODY:
+        if len(raw) > most:
             raise BadRequest("The request is too large.")
     try:
         body = json.loads(raw or b"{}")

@@ -22,6 +22,7 @@ from tokenbridge.rp.risk import Limits
 from tokenbridge.server import (
     api,
     app_password_api,
+    hand_over,
     hand_over_api,
     key_api,
     key_rules,
@@ -245,6 +246,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         name=settings.name,
         site=settings.site,
         sign_in_seconds=settings.sign_in_seconds,
+        door=hand_over.door(settings.bridge_door),
         keys=changes.keys,
         statics=StaticFiles(),
         zone=lambda: parts.passwords.policy.current().policy.zone,

@@ -177,6 +177,11 @@ def link(site: str, ref: str) -> str:
     return f"tokenbridge://hand-over?site={site}&id={ref}"
 
 
+def door(port: int) -> str:
+    """Where the bridge of a workstation listens for pages, if its administrator allowed this site; empty for port 0."""
+    return f"http://127.0.0.1:{port}/hand-over" if port else ""
+
+
 def _hashed(text: str) -> str:
     return keys.hash_token(text[: MAX_TOKEN + 1])
 

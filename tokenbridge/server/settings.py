@@ -18,6 +18,7 @@ FILE_NAME = "server.toml"
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 MOST_WORKERS: Final = 64
 MOST_CONNECTIONS: Final = 100
+DOOR_PORTS: Final = range(1024, 65536)
 
 
 def default_data(environ: Mapping[str, str] | None = None) -> Path:
@@ -35,6 +36,7 @@ class Settings:
     `sms_sender`, `notify_*`, `twilio_*`, `smtp_*`, `mail_from` and `phone_*` are about messages: see `senders.choice`.
     Each of the `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For
     is believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
+    `bridge_door` is the loopback port at which the card page looks for the bridge of its workstation; 0: it does not.
     """
 
     data: Path = field(default_factory=default_data)
@@ -49,6 +51,7 @@ class Settings:
     plain_http: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    bridge_door: int = 0
     sign_in_seconds: int = 300
     step_up_seconds: int = 600
     policy: Path | None = None
@@ -157,6 +160,10 @@ def check(settings: Settings) -> None:
         raise SetupError("Lifetimes are at least one second.")
     if min(settings.risk_travel_minutes, settings.risk_failures) < 1:
         raise SetupError("risk_travel_minutes and risk_failures are at least 1.")
+    if settings.bridge_door and settings.bridge_door not in DOOR_PORTS:
+        raise SetupError(
+            f"bridge_door is 0 or a port from {DOOR_PORTS[0]} to {DOOR_PORTS[-1]}, as on the workstations."
+        )
     _check_scale(settings)
 
 

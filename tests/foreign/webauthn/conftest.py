@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserType, CDPSession, Page, sync_playwright
 
 from tests.server.conftest import Bench, make_bench, now, serving
 from tests.server.key_bench import KeyBench
@@ -105,16 +105,21 @@ def _browser(data: Path) -> Iterator[Browser]:
     While it runs, playwright's event loop counts as running in this thread: no test with a loop of its own may come
     before its end.
     """
+    with sync_playwright() as playwright:
+        browser = launch(playwright.chromium, data)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def launch(kind: BrowserType, data: Path, *more: str) -> Browser:
+    """As `_browser`, with further arguments; the caller closes it."""
     chromium = shutil.which("chromium")
     assert chromium is not None, "scripts/setup test installs Chromium"
     certificate = x509.load_pem_x509_certificate((settings.load(data).tls_dir / "server.pem").read_bytes())
     public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pinned = base64.b64encode(hashlib.sha256(public).digest()).decode()
     # In a container there is no sandbox to be had; the only page that is opened is our own.
-    arguments = ["--no-sandbox", f"--ignore-certificate-errors-spki-list={pinned}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    arguments = ["--no-sandbox", f"--ignore-certificate-errors-spki-list={pinned}", *more]
+    return kind.launch(executable_path=chromium, args=arguments)

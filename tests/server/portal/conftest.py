@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -98,11 +100,17 @@ class Portal:
 
 @pytest.fixture(scope="session")
 def portal(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Iterator[Portal]:
-    data = tmp_path_factory.mktemp("portal") / "data"
+    with portal_at(tmp_path_factory.mktemp("portal") / "data", database=databases.new()) as made:
+        yield made
+
+
+@contextmanager
+def portal_at(data: Path, **options: Any) -> Iterator[Portal]:
+    """A portal with these settings."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     origin = f"https://localhost:{port}"
-    bench = make_bench(data, RigPki.create(now=now()), origin=origin, database=databases.new())
+    bench = make_bench(data, RigPki.create(now=now()), origin=origin, **options)
     (data / "policy.toml").write_text(SELF_ENROL)
     with serving(data, port=port) as server:
         yield Portal(bench=bench, server=server, origin=origin)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pytest
 
-from tests.server.conftest import Person
-from tests.server.portal.conftest import SESSION, Portal, Visitor
+from tests.server.conftest import Databases, Person
+from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
+from tokenbridge.errors import SetupError
+from tokenbridge.server import settings
 from tokenbridge.server.operator import authorities
 
 
@@ -82,3 +86,35 @@ def test_the_page_needs_its_form_and_says_what_the_bridge_is_asked(portal: Porta
     page = visitor.post("/sign-in/card", {"username": "{{7919*7907}}<script>"})
     assert "62615533" not in page.text
     assert visitor.get("/sign-in/card/nonsense").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def with_door(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Iterator[Portal]:
+    data = tmp_path_factory.mktemp("with-door") / "data"
+    with portal_at(data, database=databases.new(), bridge_door=29173) as made:
+        yield made
+
+
+def test_without_a_door_no_page_may_reach_beyond_its_own_site(visitor: Visitor):
+    visitor.get("/sign-in")
+    page = visitor.post("/sign-in/card", {"username": ""})
+    assert "connect-src 'self';" in page.headers["content-security-policy"]
+    assert "data-door=" not in page.text
+
+
+def test_only_the_card_page_may_reach_the_door_and_only_the_door(with_door: Portal):
+    visitor = with_door.visitor()
+    with visitor.http:
+        first = visitor.get("/sign-in")
+        page = visitor.post("/sign-in/card", {"username": '"><b>ada'})
+    assert "connect-src 'self';" in first.headers["content-security-policy"]
+    assert "connect-src 'self' http://127.0.0.1:29173/hand-over;" in page.headers["content-security-policy"]
+    assert 'data-door="http://127.0.0.1:29173/hand-over"' in page.text
+    assert unescape(page.text).count("tokenbridge://hand-over?site=") == 2
+    assert "<b>ada" not in page.text
+
+
+@pytest.mark.parametrize("port", [-1, 1, 80, 1023, 65536])
+def test_a_door_is_at_a_port_that_users_may_open(port: int) -> None:
+    with pytest.raises(SetupError, match="bridge_door"):
+        settings.check(settings.Settings(bridge_door=port))

@@ -23,17 +23,20 @@ Code = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 @router.post("/sign-in/card")
 async def begin(visit: Visitor) -> Response:
-    """The link that starts the bridge. The user name, if one was typed, is shown to the person there."""
+    """The link that starts the bridge, or that a script brings to its door. The user name, if one was typed, is shown
+    to the person there."""
     front = visit.front
     ticket = await front.sign_ins.start(PORTAL, visit.where)
+    username = visit.text("username", MAX_USERNAME)
     browser = Browser(
         secret=visit.bound,
-        account=visit.text("username", MAX_USERNAME),
+        account=username,
         device=device_of(visit.request.headers.get("user-agent", "")),
         onward=visit.onward,
     )
     ref = await front.hand_overs.begin(ticket.token, browser)
-    answer = front.page(visit, "card.html", link=hand_over.link(front.site, ref), onward=visit.onward)
+    link = hand_over.link(front.site, ref)
+    answer = front.page(visit, "card.html", reach=front.door, link=link, username=username, onward=visit.onward)
     cookies.put(answer, cookies.SIGN_IN, ticket.token, front.sign_in_seconds)
     return answer
 

@@ -43,7 +43,7 @@ POLICY: Final = "; ".join(
         "script-src 'nonce-{nonce}'",
         "style-src 'self'",
         "img-src 'self'",
-        "connect-src 'self'",
+        "connect-src 'self'{reach}",
         "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",
@@ -60,11 +60,13 @@ HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """`key_desk` None: the server's address is no name, so it takes no security keys."""
+    """`key_desk` None: the server's address is no name, so it takes no security keys. `door`: the bridge's on people's
+    own computers, an address; empty: pages don't look for it."""
 
     name: str
     site: str
     sign_in_seconds: int
+    door: str
     keys: KeyBook
     statics: StaticFiles
     zone: Callable[[], dt.tzinfo]
@@ -96,13 +98,13 @@ class Front:
                 cookies.put(response, cookies.DEVICE, keys.new_token(), cookies.DEVICE_SECONDS)
         return response
 
-    def bare_page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """A page without forms of its own, for whoever asks."""
+    def bare_page(self, template: str, status: int = 200, *, reach: str = "", **values: Any) -> HTMLResponse:
+        """A page without forms of its own, for whoever asks. `reach`: an address that its script may ask too."""
         nonce = secrets.token_urlsafe(16)
         local = dt.datetime.now(self.zone()).tzname()
         found = self.templates.get_template(template)
         html = found.render(front=self, nonce=nonce, zone_name=local, when=self.when, **values)
-        headers = {**HEADERS, "content-security-policy": POLICY.format(nonce=nonce)}
+        headers = {**HEADERS, "content-security-policy": POLICY.format(nonce=nonce, reach=reach and f" {reach}")}
         return HTMLResponse(html, status, headers)
 
     def when(self, at: dt.datetime) -> str:
