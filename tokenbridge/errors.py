@@ -18,6 +18,7 @@
                                   NoSession  NotFound  BodyTooLarge  StepUp  FormStale  ClientUnknown
                                   PolicyRefuses
         LastFactor                a NotAllowedNow: nothing but the password would be left
+        NotAnswered               a NotAllowedNow: the telephone has not answered yet
         MethodNotOffered          a NotAllowedNow: the decision did not name this method
         SendFailed(reason)        a message or a call did not get out
         NumberUnfit(reason)       a telephone number that can't be used
@@ -453,6 +454,13 @@ class MethodNotOffered(NotAllowedNow):
     next_step = "Use one of the methods that were offered."
 
 
+class NotAnswered(NotAllowedNow):
+    code = "not-answered"
+    retry = Retry.AGAIN
+    summary = "The request on the telephone has not been answered yet."
+    next_step = "Answer it on the telephone, then go on."
+
+
 @unique
 class NumberFault(StrEnum):
     """Why a telephone number can't be used."""
@@ -589,6 +597,7 @@ class RejectReason(StrEnum):
     CODE_WRONG = "code-wrong"
     ENROLMENT_CODE_WRONG = "enrolment-code-wrong"
     DECLINED = "declined"
+    APPROVAL_FAILED = "approval-failed"
     CLIENT_DATA_TYPE = "client-data-type"
     CHALLENGE_MISMATCH = "challenge-mismatch"
     ORIGIN_MISMATCH = "origin-mismatch"

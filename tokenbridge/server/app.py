@@ -32,6 +32,8 @@ from tokenbridge.server import (
 )
 from tokenbridge.server.administration.desks import administration
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
+from tokenbridge.server.approval_sign_in import ApprovalSignIn
+from tokenbridge.server.approvals import Approvals
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.client_address import ClientAddresses
@@ -47,6 +49,7 @@ from tokenbridge.server.ledger import Clock, Ledger
 from tokenbridge.server.method_setup import MethodDesk, MethodSetup
 from tokenbridge.server.methods.base import FallbackMethod
 from tokenbridge.server.methods.message import MessageMethod
+from tokenbridge.server.methods.number_match import NumberMatchMethod
 from tokenbridge.server.methods.recovery import RecoveryMethod
 from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.middleware import Envelope
@@ -159,6 +162,9 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         if at is None
         else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=policy, clock=clock, at=at),
         passwords=PasswordSignIn(database=database, ledger=ledger, policy=policy, methods=methods),
+        approvals=ApprovalSignIn(
+            database=database, ledger=ledger, policy=policy, questions=Approvals(keys=book), clock=clock
+        ),
         second=second,
         sending=ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="sending"),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
@@ -228,6 +234,7 @@ def fallback_methods(settings: Settings, book: KeyBook, senders: Senders) -> dic
     found: dict[Method, FallbackMethod] = {
         Method.TOTP: TotpMethod(keys=book, issuer=settings.name),
         Method.RECOVERY: RecoveryMethod(),
+        Method.NUMBER_MATCH: NumberMatchMethod(questions=Approvals(keys=book)),
     }
     ways = frozenset(Method(str(channel)) for channel in _TELEPHONE if senders.has(channel))
     for method in ways:

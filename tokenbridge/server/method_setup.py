@@ -14,7 +14,7 @@ from tokenbridge.errors import LastFactor, NotAllowedNow, NotFound, Rejected, Re
 from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS, Method
 from tokenbridge.server import numbers
 from tokenbridge.server.changes import Changes
-from tokenbridge.server.methods.base import Case, FallbackMethod
+from tokenbridge.server.methods.base import Case, Confirms, Enrols, FallbackMethod
 from tokenbridge.server.notices import Notices
 from tokenbridge.server.second_step import Begun, SecondStep
 from tokenbridge.server.store import accounts, phones, recovery, sessions, throttle
@@ -67,7 +67,9 @@ class MethodSetup:
 
     def enrol(self, session_token: str, method: Method, given: str, request: str) -> Offer:
         """Begin to set `method` up by a number or an algorithm. Raises `StepUp`, `NumberUnfit`, `SendFailed`, ..."""
-        found = self._method(method)
+        found = self.methods.get(method)
+        if not isinstance(found, Enrols):
+            raise _not_offered()
         with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
             setup = found.enrol(self._case(tx, live), given)
             event = "recovery-codes-made" if method is Method.RECOVERY else "method-begun"
@@ -79,7 +81,9 @@ class MethodSetup:
 
     def confirm(self, session_token: str, method: Method, code: str, request: str) -> None:
         """From now on the method counts. Raises Rejected(CODE_WRONG) when the code is wrong."""
-        found = self._method(method)
+        found = self.methods.get(method)
+        if not isinstance(found, Confirms):
+            raise _not_offered()
         with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
             case = self._case(tx, live)
             if not throttle.allow(tx, throttle.CODES, str(live.account.id), case.now):
@@ -129,14 +133,12 @@ class MethodSetup:
         ended = sessions.end_others(tx, live, self.changes.clock())
         self.changes.record(tx, "method-removed", live, request, method=str(method), sessions_ended=ended)
 
-    def _method(self, method: Method) -> FallbackMethod:
-        found = self.methods.get(method)
-        if found is None:
-            raise NotAllowedNow("This server does not offer that method.", next_step="Choose another one.")
-        return found
-
     def _case(self, tx: Session, live: Live) -> Case:
         return Case(tx=tx, now=self.changes.clock(), account=live.account.id)
+
+
+def _not_offered() -> NotAllowedNow:
+    return NotAllowedNow("This server does not offer that method here.", next_step="Choose another one.")
 
 
 class MethodDesk:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tokenbridge.errors import NotAllowedNow
 from tokenbridge.server import codes
-from tokenbridge.server.methods.base import Case, Outgoing, Setup
+from tokenbridge.server.methods.base import Case, Setup
 from tokenbridge.server.store import recovery
 
 
@@ -15,12 +14,6 @@ class RecoveryMethod:
         hashes = (codes.hash_code(code, account=case.account) for code in made)
         recovery.replace(case.tx, case.account, hashes, case.now)
         return Setup(shown={"recovery_codes": list(made)})
-
-    def confirm(self, _case: Case, _code: str) -> str:
-        raise NotAllowedNow("Recovery codes count at once.")
-
-    def start(self, _case: Case) -> Outgoing:
-        raise NotAllowedNow("Recovery codes are on your list.")
 
     def check(self, case: Case, code: str) -> str:
         good = recovery.spend(case.tx, case.account, codes.hash_code(code, account=case.account), case.now)
