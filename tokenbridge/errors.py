@@ -16,7 +16,7 @@
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
       RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
                                   NoSession  NotFound  BodyTooLarge  StepUp  FormStale  ClientUnknown
-                                  PolicyRefuses
+                                  PolicyRefuses  PhoneUnknown  NonceStale
         LastFactor                a NotAllowedNow: nothing but the password would be left
         NotAnswered               a NotAllowedNow: the telephone has not answered yet
         MethodNotOffered          a NotAllowedNow: the decision did not name this method
@@ -452,6 +452,19 @@ class MethodNotOffered(NotAllowedNow):
     retry = Retry.AGAIN
     summary = "That method does not complete this sign-in."
     next_step = "Use one of the methods that were offered."
+
+
+class PhoneUnknown(RequestRefused):
+    code = "phone-unknown"
+    summary = "This phone is not set up here, or was removed."
+    next_step = "Set it up again: sign in on a computer and open Self-Service, Phone app."
+
+
+class NonceStale(RequestRefused):
+    code = "nonce-stale"
+    retry = Retry.AGAIN
+    summary = "The request is too old, or was sent before."
+    next_step = "Sign the request again, with a new nonce."
 
 
 class NotAnswered(NotAllowedNow):

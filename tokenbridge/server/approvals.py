@@ -83,8 +83,10 @@ class Approvals:
         return self.keys.ring().decrypt(row.number, context=_context(row.handle)).decode()
 
     def fits(self, row: Approval, number: str) -> bool:
-        """Whether `number` is the one that the sign-in page shows."""
-        return hmac.compare_digest(self.number(row).encode(), number.encode("utf-8", "surrogatepass"))
+        """Whether `number` is the one that the sign-in page shows; no when there is none."""
+        return row.number is not None and hmac.compare_digest(
+            self.number(row).encode(), number.encode("utf-8", "surrogatepass")
+        )
 
     def _check_limits(self, case: Case) -> None:
         until = approvals.blocked_until(case.tx, case.account)

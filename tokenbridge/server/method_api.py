@@ -99,6 +99,14 @@ async def remove_phone(
     return Response(status_code=204)
 
 
+@router.delete("/api/phone-apps/{phone_id}", status_code=204, responses=ERRORS)
+async def remove_phone_app(
+    phone_id: PhoneId, token: Bearer, desk: Desk, request_id: RequestId, confirm_last: bool = False
+) -> Response:
+    await desk.remove_phone_app(token, phone_id, request_id, confirmed=confirm_last)
+    return Response(status_code=204)
+
+
 @router.patch("/api/phones/{phone_id}", status_code=204, responses=ERRORS)
 async def change_phone(
     phone_id: PhoneId, body: PhoneBody, token: Bearer, desk: Desk, request_id: RequestId

@@ -17,7 +17,8 @@ from tokenbridge.server.changes import Changes
 from tokenbridge.server.methods.base import Case, Confirms, Enrols, FallbackMethod
 from tokenbridge.server.notices import Notices
 from tokenbridge.server.second_step import Begun, SecondStep
-from tokenbridge.server.store import accounts, phones, recovery, sessions, throttle
+from tokenbridge.server.store import accounts, phone_apps, phones, recovery, sessions, throttle
+from tokenbridge.server.store.phone_app_schema import PhoneApp
 from tokenbridge.server.store.sessions import Live
 
 CORE: Final = (FALLBACK_METHODS | DEVICES) - {Method.RECOVERY}
@@ -61,6 +62,7 @@ class MethodSetup:
                 "mfa": bool(enrolled & CORE),
                 "methods": sorted(map(str, enrolled)),
                 "phones": told,
+                "phone_apps": [_told(row) for row in phone_apps.of(tx, account)],
                 "recovery_codes_left": recovery.left(tx, account),
                 "available": [str(method) for method in Method if method in self.methods],
             }
@@ -115,6 +117,15 @@ class MethodSetup:
             self._removed(tx, live, Method.SMS, request, confirmed=confirmed)
         self.notices.removed(live.account, Method.SMS)
 
+    def remove_phone_app(self, session_token: str, phone_app_id: int, request: str, *, confirmed: bool) -> None:
+        """As `remove_app`."""
+        with self.changes.permitted(session_token, "remove a phone app", request) as (tx, live):
+            if phone_apps.get(tx, phone_app_id, live.account.id) is None:
+                raise NotFound("There is no such phone.", next_step="See the list of your phones.")
+            phone_apps.remove(tx, phone_app_id)
+            self._removed(tx, live, Method.NUMBER_MATCH, request, confirmed=confirmed)
+        self.notices.removed(live.account, Method.NUMBER_MATCH)
+
     def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
         """Whether a number gets WhatsApp messages before text messages. One of both has to be left."""
         with self.changes.permitted(session_token, "change a number", request) as (tx, live):
@@ -135,6 +146,11 @@ class MethodSetup:
 
     def _case(self, tx: Session, live: Live) -> Case:
         return Case(tx=tx, now=self.changes.clock(), account=live.account.id)
+
+
+def _told(row: PhoneApp) -> dict[str, Any]:
+    used = row.used_at.isoformat() if row.used_at is not None else None
+    return {"id": row.id, "name": row.name, "device": row.device, "used_at": used}
 
 
 def _not_offered() -> NotAllowedNow:
@@ -163,6 +179,10 @@ class MethodDesk:
 
     async def remove_phone(self, session_token: str, phone_id: int, request: str, *, confirmed: bool) -> None:
         await asyncio.to_thread(self.setup.remove_phone, session_token, phone_id, request, confirmed=confirmed)
+
+    async def remove_phone_app(self, session_token: str, phone_app_id: int, request: str, *, confirmed: bool) -> None:
+        remove = self.setup.remove_phone_app
+        await asyncio.to_thread(remove, session_token, phone_app_id, request, confirmed=confirmed)
 
     async def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
         await asyncio.to_thread(self.setup.set_whatsapp, session_token, phone_id, request, on=on)

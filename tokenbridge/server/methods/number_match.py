@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from tokenbridge.errors import NotAllowedNow
 from tokenbridge.rp.proof import Method
 from tokenbridge.server.approvals import Approvals
 from tokenbridge.server.methods.base import Case, Question
+from tokenbridge.server.pushes import Pushes, Target
 from tokenbridge.server.store import phone_apps
 
 
@@ -16,10 +18,17 @@ class NumberMatchMethod:
     """Telephones are set up by a page of their own, since it takes a telephone to do so."""
 
     questions: Approvals
+    pushes: Pushes
 
     def start(self, case: Case) -> Question:
         apps = phone_apps.of(case.tx, case.account)
         if not apps:
             raise NotAllowedNow("There is no phone app for that.", next_step="Use another method.")
         sent_to = ", ".join(app.name for app in apps)
-        return self.questions.ask(case, Method.NUMBER_MATCH, lambda: None, sent_to=sent_to)
+        targets = [
+            Target(phone_app=app.id, account=case.account, subscription=app.subscription)
+            for app in apps
+            if app.subscription is not None
+        ]
+        tell = partial(self.pushes.tell, targets)
+        return self.questions.ask(case, Method.NUMBER_MATCH, tell, sent_to=sent_to)

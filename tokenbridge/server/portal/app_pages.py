@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from typing import Any, Final
 
-import segno
 from fastapi import APIRouter
-from markupsafe import Markup
 from starlette.responses import Response
 
 from tokenbridge.errors import LastFactor, Rejected
@@ -16,6 +13,7 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
+from tokenbridge.server.portal.qr import picture
 from tokenbridge.server.self_service.authenticator import MAX_SEALED, SetUp
 
 router = APIRouter(include_in_schema=False)
@@ -71,12 +69,6 @@ async def remove(member: SignedIn) -> Response:
 
 
 def shown(made: SetUp) -> dict[str, Any]:
-    """What the page of a set-up shows: the QR code as SVG without any script or style, and the secret in groups."""
-    drawing = io.BytesIO()
-    segno.make(made.uri, error="m").save(
-        drawing, kind="svg", xmldecl=False, svgns=True, scale=5, border=4, light="#fff", omitsize=True, title=None
-    )
+    """What the page of a set-up shows: the QR code, and the secret in groups."""
     groups = [made.secret[at : at + 4] for at in range(0, len(made.secret), 4)]
-    # Made by the library from our own URI, in which every character is escaped.
-    picture = Markup(drawing.getvalue().decode("utf-8"))  # noqa: S704
-    return {"picture": picture, "secret": " ".join(groups), "uri": made.uri, "sealed": made.sealed}
+    return {"picture": picture(made.uri), "secret": " ".join(groups), "uri": made.uri, "sealed": made.sealed}

@@ -28,6 +28,7 @@ from tokenbridge.server.self_service.activity import Activity, gist
 from tokenbridge.server.self_service.authenticator import AuthenticatorEnrolment
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
+from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
 from tokenbridge.server.self_service.profile import Profiles
 from tokenbridge.server.self_service.recovery import RecoveryCodes
 from tokenbridge.server.sessions import SessionDesk
@@ -74,6 +75,7 @@ class Front:
     sessions: SessionDesk
     key_desk: KeyDesk | None
     methods: MethodDesk
+    phone_apps: PhoneAppEnrolment
     app_passwords: AppPasswordDesk
     profiles: Profiles
     authenticators: AuthenticatorEnrolment
@@ -98,13 +100,13 @@ class Front:
                 cookies.put(response, cookies.DEVICE, keys.new_token(), cookies.DEVICE_SECONDS)
         return response
 
-    def bare_page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """A page without forms of its own, for whoever asks."""
+    def bare_page(self, template: str, status: int = 200, policy: str = POLICY, **values: Any) -> HTMLResponse:
+        """A page without forms of its own, for whoever asks. `policy` is its Content-Security-Policy."""
         nonce = secrets.token_urlsafe(16)
         local = dt.datetime.now(self.zone()).tzname()
         found = self.templates.get_template(template)
         html = found.render(front=self, nonce=nonce, zone_name=local, when=self.when, **values)
-        headers = {**HEADERS, "content-security-policy": POLICY.format(nonce=nonce)}
+        headers = {**HEADERS, "content-security-policy": policy.format(nonce=nonce)}
         return HTMLResponse(html, status, headers)
 
     def when(self, at: dt.datetime) -> str:
@@ -130,6 +132,7 @@ def environment() -> Environment:
     made.filters["minutes"] = _span
     made.filters["methods"] = _methods
     made.filters["gist"] = lambda entry: gist(entry.detail)
+    made.filters["used_at"] = lambda entry: dt.datetime.fromisoformat(entry["used_at"])
     made.filters["moment"] = lambda entry: dt.datetime.fromisoformat(entry.at)
     return made
 

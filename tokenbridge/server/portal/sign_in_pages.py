@@ -24,10 +24,10 @@ from tokenbridge.rp.policy import Outcome
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import PORTAL
 from tokenbridge.server import problems
+from tokenbridge.server.browsers import device_of
 from tokenbridge.server.ledger import MAX_TOKEN, Done
 from tokenbridge.server.login import APPROVED_ELSEWHERE
 from tokenbridge.server.portal import cookies
-from tokenbridge.server.portal.browsers import device_of
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
 from tokenbridge.server.portal.visit import Visit, Visitor

@@ -110,6 +110,12 @@ def answer(tx: Session, approval_id: int, said: Stage, now: dt.datetime) -> bool
     return tx.connection().execute(update(Approval).where(*fits).values(stage=said)).rowcount == 1
 
 
+def withdraw_all(tx: Session) -> None:
+    """Whatever is open is void; its number is gone."""
+    tx.execute(update(Approval).where(Approval.stage.in_(_LIVE)).values(stage=Stage.VOID))
+    tx.execute(update(Approval).values(number=None))
+
+
 def count_try(tx: Session, approval_id: int, now: dt.datetime) -> int | None:
     """Count a number before it is compared; returns how many tries are left after it, None when there was none, or the
     question is not open any more."""
