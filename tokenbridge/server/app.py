@@ -154,7 +154,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.countries = Countries(settings.countries)
     app.state.outbox = Outbox(database=database, keys=book, clock=clock)
     senders = choice.senders_of(settings, app.state.outbox)
-    pushes = _pushes(settings, database, book, app.state.pushing)
+    app.state.pushes = pushes = _pushes(settings, database, book, app.state.pushing)
     methods = fallback_methods(settings, book, senders, pushes)
     offered = frozenset(methods) | DEVICES
     ledger = Ledger(database, book, clock, _risk(settings, book, app.state.countries, offered))
@@ -354,6 +354,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts.sending.shutdown(wait=True)
         app.state.notifying.shutdown(cancel_futures=True)
         app.state.pushing.shutdown(cancel_futures=True)
+        app.state.pushes.sender.http.close()
         app.state.recorder.shutdown()
         app.state.countries.close()
         app.state.database.close()

@@ -9,7 +9,7 @@ from tokenbridge.errors import NotAllowedNow, NotAnswered, Rejected, RejectReaso
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import login
 from tokenbridge.server.approvals import Approvals, Asked
-from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
+from tokenbridge.server.ledger import Clock, Done, Ledger, Moment, declined
 from tokenbridge.server.password_sign_in import second_step_shown
 from tokenbridge.server.people import person
 from tokenbridge.server.policy_book import PolicyBook
@@ -17,6 +17,7 @@ from tokenbridge.server.store import approvals
 from tokenbridge.server.store.approval_schema import Approval
 from tokenbridge.server.store.approvals import Stage
 from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.sign_ins import Pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +34,20 @@ class ApprovalSignIn:
         """What the sign-in has asked last; None when nothing is asked, or was gone on with. Changes nothing."""
         pending = self.ledger.look(token)
         state = pending.state if pending is not None else None
-        if pending is None or not isinstance(state, login.AwaitingCode):
+        if pending is None or not (isinstance(state, login.AwaitingCode) or _was_declined(pending)):
             return None
         with self.database.read() as tx:
             asked = self.questions.asked(tx, pending.ref, self.clock())
-        return asked if asked is not None and asked.method is state.started else None
+        started = state.started if isinstance(state, login.AwaitingCode) else None
+        return asked if asked is not None and started in (None, asked.method) else None
 
     def present(self, token: str, request: str) -> Done:
         """Judge what the telephone has said. Raises `NotAnswered` while it has said nothing, which changes nothing and
         counts as no attempt; Rejected(DECLINED), which ends the sign-in; Rejected(APPROVAL_FAILED), after which another
         question or method may be tried; `NotAllowedNow` when nothing was asked."""
-        asked = self.look(token)
+        pending, asked = self.ledger.look(token), self.look(token)
+        if pending is not None and _was_declined(pending):
+            raise declined()
         if asked is not None and asked.waiting:
             raise NotAnswered
         return self.ledger.advance(token, request, login.ApprovalPresented(), self._answered)
@@ -74,6 +78,11 @@ class ApprovalSignIn:
         if row.stage == Stage.ASKED:
             raise NotAnswered
         raise NotAllowedNow("Another request has taken the place of this one.", next_step="Send a new one.")
+
+
+def _was_declined(pending: Pending) -> bool:
+    """The denial itself has ended the sign-in, before its client has asked."""
+    return isinstance(pending.state, login.Dead) and pending.state.reason == RejectReason.DECLINED
 
 
 def _refused(row: Approval, reason: RejectReason, detail: str, *, ends: bool = False) -> login.Refused:

@@ -290,6 +290,11 @@ def _error(refuse: login.Refuse) -> TokenbridgeError:
             return _evidence_error(refuse)
 
 
+def declined() -> Rejected:
+    """What a client is told whose sign-in was ended by the person."""
+    return _evidence_error(login.Refuse(why=login.Refusal.EVIDENCE, reason=RejectReason.DECLINED))
+
+
 def _evidence_error(refuse: login.Refuse) -> Rejected:
     reason = refuse.reason or RejectReason.MALFORMED
     error = Rejected(reason, refuse.message or _MESSAGES.get(reason))

@@ -59,5 +59,7 @@ class Pushes:
                     phone_apps.unsubscribe(tx, target.phone_app, target.subscription)
         except TokenbridgeError as err:
             _log.warning("a push was not sent: %s", err.detail)
+        except Exception:  # noqa: BLE001 - the end of a thread's work: nobody else would see it
+            _log.exception("a push was not sent")
         finally:
             self.waiting.release()

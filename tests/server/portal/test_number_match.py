@@ -301,7 +301,8 @@ class TestAnswering:
         assert owner.phone.answer(asked["approval"], "deny").status_code == 204
         # It has ended already, before its own client asks again.
         assert owner.portal.server.code(owner.ticket, owner.person.code(1)).status_code == 409
-        assert owner.go_on().status_code == 409
+        refused = owner.go_on()
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (403, "declined")
         assert owner.events()[-2:] == ["approval-denied", "refused"]
         owner.ticket = owner.portal.server.begin()
         owner.portal.server.password(owner.ticket, owner.person.username)

@@ -111,12 +111,12 @@ async def step(visit: Visitor) -> Response:
 async def next_step(visit: Visitor) -> Response:
     """A code, or the password after a key."""
     waiting, token = await _waiting(visit), cookies.get(visit.request, cookies.SIGN_IN)
-    if waiting is None:
+    if waiting is None and visit.text("by", 32) not in APPROVED_ELSEWHERE:
         return see_other("/sign-in")
     try:
         done = await _present(visit, waiting, token)
     except _EXPECTED as err:
-        if err.retry is Retry.AGAIN and await _waiting(visit) is not None:
+        if err.retry is Retry.AGAIN and waiting is not None and await _waiting(visit) is not None:
             return await _step_page(visit, waiting, error=err)
         return _first_page(visit, error=err)
     return await _go_on(visit, token, done)
@@ -181,15 +181,15 @@ def credential(visit: Visit) -> dict[str, Any]:
     return found
 
 
-async def _present(visit: Visit, waiting: Waiting, token: str) -> Done:
+async def _present(visit: Visit, waiting: Waiting | None, token: str) -> Done:
     desk, by = visit.front.sign_ins, visit.text("by", 32)
+    if by in APPROVED_ELSEWHERE or waiting is None:  # what was declined is over, and says so
+        return await desk.approval(token, visit.request_id)
     if by == Method.PASSWORD:
         password = visit.fields.get("password", "")
         if not 1 <= len(password) <= MAX_PASSWORD:
             raise _again("Enter your password.")
         return await desk.password(token, waiting.username, password, visit.request_id)
-    if by in APPROVED_ELSEWHERE:
-        return await desk.approval(token, visit.request_id)
     code = visit.text("code", MAX_CODE)
     if by not in waiting.methods or not code:
         raise _again("Enter the code.")

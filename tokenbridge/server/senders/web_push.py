@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
-from py_vapid import Vapid02
+import jwt
 from pywebpush import WebPusher, WebPushException
 
 from tokenbridge.errors import SendFailed, SendFault
@@ -54,12 +54,11 @@ class WebPush:
 
     def _headers(self, endpoint: str) -> dict[str, str]:
         parts = urlsplit(endpoint)
-        signer = Vapid02(private_key=self.keys.key())
         expires = int(time.time()) + TOKEN_SECONDS
         claims = {"aud": f"{parts.scheme}://{parts.netloc}", "exp": expires, "sub": self.contact}
-        signed: dict[str, str] = signer.sign(claims)
+        token = jwt.encode(claims, self.keys.key(), algorithm="ES256")
         return {
-            **signed,
+            "Authorization": f"vapid t={token}, k={self.keys.public()}",
             "Content-Encoding": "aes128gcm",
             "Content-Type": "application/octet-stream",
             "TTL": str(TTL),
