@@ -16,8 +16,9 @@
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
       RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
                                   NoSession  NotFound  BodyTooLarge  StepUp  FormStale  ClientUnknown
-                                  PolicyRefuses
+                                  PolicyRefuses  PhoneUnknown  NonceStale
         LastFactor                a NotAllowedNow: nothing but the password would be left
+        NotAnswered               a NotAllowedNow: the telephone has not answered yet
         MethodNotOffered          a NotAllowedNow: the decision did not name this method
         SendFailed(reason)        a message or a call did not get out
         NumberUnfit(reason)       a telephone number that can't be used
@@ -453,6 +454,26 @@ class MethodNotOffered(NotAllowedNow):
     next_step = "Use one of the methods that were offered."
 
 
+class PhoneUnknown(RequestRefused):
+    code = "phone-unknown"
+    summary = "This phone is not set up here, or was removed."
+    next_step = "Set it up again: sign in on a computer and open Self-Service, Phone app."
+
+
+class NonceStale(RequestRefused):
+    code = "nonce-stale"
+    retry = Retry.AGAIN
+    summary = "The request is too old, or was sent before."
+    next_step = "Sign the request again, with a new nonce."
+
+
+class NotAnswered(NotAllowedNow):
+    code = "not-answered"
+    retry = Retry.AGAIN
+    summary = "The request on the telephone has not been answered yet."
+    next_step = "Answer it on the telephone, then go on."
+
+
 @unique
 class NumberFault(StrEnum):
     """Why a telephone number can't be used."""
@@ -589,6 +610,7 @@ class RejectReason(StrEnum):
     CODE_WRONG = "code-wrong"
     ENROLMENT_CODE_WRONG = "enrolment-code-wrong"
     DECLINED = "declined"
+    APPROVAL_FAILED = "approval-failed"
     CLIENT_DATA_TYPE = "client-data-type"
     CHALLENGE_MISMATCH = "challenge-mismatch"
     ORIGIN_MISMATCH = "origin-mismatch"

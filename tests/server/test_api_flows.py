@@ -31,7 +31,7 @@ class TestStart:
         asked = key["options"]
         assert asked["challenge"] == ticket["nonce"].replace("+", "-").replace("/", "_").rstrip("=")
         assert (asked["rpId"], asked["userVerification"], asked["allowCredentials"]) == ("localhost", "preferred", [])
-        assert password == {"method": "password", "then": ["key", "totp", "recovery"]}
+        assert password == {"method": "password", "then": ["key", "number-match", "totp", "recovery"]}
 
     def test_every_ticket_has_its_own_nonce(self, server: Server):
         assert len({server.begin()["nonce"] for _ in range(20)}) == 20

@@ -239,7 +239,11 @@ LEGAL = {
     **{(name, "message refused"): STATES[name] for name in SENT},
     ("called", "approval"): STATES["called"],
     ("called", "call allows"): SignedIn(account=ALICE),
-    ("called", "call declined"): Dead(reason="declined"),
+    # Whoever declines ends the sign-in, also one that has gone on to something else since.
+    **{
+        (name, "call declined"): Dead(reason="declined")
+        for name in ("phone", "message sent", "called", "too many messages")
+    },
     **{(name, "cancel"): Cancelled() for name in OPEN},
     **{(name, "time"): Expired() for name in OPEN},
     **{

@@ -29,10 +29,15 @@ from tokenbridge.server import (
     method_api,
     outbox_api,
     passwords,
+    phone_api,
+    push_service,
+    push_service_api,
     revocation,
 )
 from tokenbridge.server.administration.desks import administration
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
+from tokenbridge.server.approval_sign_in import ApprovalSignIn
+from tokenbridge.server.approvals import Approvals
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.client_address import ClientAddresses
@@ -48,11 +53,14 @@ from tokenbridge.server.ledger import Clock, Ledger
 from tokenbridge.server.method_setup import MethodDesk, MethodSetup
 from tokenbridge.server.methods.base import FallbackMethod
 from tokenbridge.server.methods.message import MessageMethod
+from tokenbridge.server.methods.number_match import NumberMatchMethod
 from tokenbridge.server.methods.recovery import RecoveryMethod
 from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.middleware import Envelope
 from tokenbridge.server.notices import Notices
 from tokenbridge.server.password_sign_in import PasswordSignIn
+from tokenbridge.server.phone_desk import PhoneDesk, PhoneParts
+from tokenbridge.server.phone_requests import PhoneRequests
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_log import PolicyLog
 from tokenbridge.server.portal import (
@@ -66,7 +74,9 @@ from tokenbridge.server.portal import (
     key_pages,
     lost_pages,
     outbox_pages,
+    phone_app_pages,
     phone_pages,
+    phone_web_pages,
     profile_pages,
     recovery_pages,
     sign_in_pages,
@@ -75,6 +85,9 @@ from tokenbridge.server.portal import (
 from tokenbridge.server.portal import problems as portal_problems
 from tokenbridge.server.portal.front import Front, environment
 from tokenbridge.server.portal.statics import StaticFiles
+from tokenbridge.server.push_keys import PushKeys, services_of
+from tokenbridge.server.push_service import LocalPushService
+from tokenbridge.server.pushes import Pushes
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.risk import RiskDesk
 from tokenbridge.server.second_step import SecondStep
@@ -82,10 +95,12 @@ from tokenbridge.server.self_service.activity import Activity
 from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
+from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
 from tokenbridge.server.self_service.profile import Profiles
-from tokenbridge.server.senders import choice
+from tokenbridge.server.senders import choice, http
 from tokenbridge.server.senders.outbox import Outbox
 from tokenbridge.server.senders.port import Channel, Senders
+from tokenbridge.server.senders.web_push import WebPush
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.sign_in import Parts, SignInDesk
@@ -105,7 +120,9 @@ PAGES: Final = tuple(
         first_day_pages,
         key_pages,
         lost_pages,
+        phone_app_pages,
         phone_pages,
+        phone_web_pages,
         profile_pages,
         recovery_pages,
         sign_in_pages,
@@ -118,6 +135,7 @@ HASHING_THREADS: Final = 2
 
 
 SENDING_THREADS: Final = 4
+PUSHING_THREADS: Final = 2
 _TELEPHONE: Final = (Channel.SMS, Channel.WHATSAPP)
 
 
@@ -132,16 +150,16 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     )
     database = Database(settings.database_url, connections=settings.database_connections)
     trust, book = TrustBook(database), KeyBook(settings.key_file)
+    _workers(app)
     app.state.countries = Countries(settings.countries)
     app.state.outbox = Outbox(database=database, keys=book, clock=clock)
     senders = choice.senders_of(settings, app.state.outbox)
-    methods = fallback_methods(settings, book, senders)
+    app.state.pushes = pushes = _pushes(settings, database, book, app.state.pushing)
+    methods = fallback_methods(settings, book, senders, pushes)
     offered = frozenset(methods) | DEVICES
     ledger = Ledger(database, book, clock, _risk(settings, book, app.state.countries, offered))
-    app.state.recorder = recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
-    app.state.notifying = ThreadPoolExecutor(1, thread_name_prefix="notices")
     policy = PolicyBook(
-        settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=recorder).changed
+        settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=app.state.recorder).changed
     )
     models, at = KeyModelBook(database, settings), _key_site(settings)
     second = SecondStep(database=database, ledger=ledger, methods=methods, senders=senders)
@@ -159,6 +177,9 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         if at is None
         else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=policy, clock=clock, at=at),
         passwords=PasswordSignIn(database=database, ledger=ledger, policy=policy, methods=methods),
+        approvals=ApprovalSignIn(
+            database=database, ledger=ledger, policy=policy, questions=Approvals(keys=book), clock=clock
+        ),
         second=second,
         sending=ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="sending"),
         hashing=ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2"),
@@ -169,7 +190,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.hand_overs = HandOverDesk(database, book, clock, trust, app.state.sign_ins)
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
     changes = Changes(database=database, keys=book, rule=rule, clock=clock)
-    _members(app, changes, policy)
+    _members(app, changes, policy, pushes)
     app.state.keys = None if at is None else _key_desk(settings, changes, models, ledger, at)
     app.state.portal = front = _front(settings, app, changes)
     _routes(app, settings)
@@ -177,6 +198,13 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     strict = settings.tls_cert is not None
     app.add_middleware(Envelope, strict_transport=strict, fault=partial(portal_problems.fault, front))
     return app
+
+
+def _workers(app: FastAPI) -> None:
+    """Pools for what nobody waits for."""
+    app.state.recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+    app.state.notifying = ThreadPoolExecutor(1, thread_name_prefix="notices")
+    app.state.pushing = ThreadPoolExecutor(PUSHING_THREADS, thread_name_prefix="pushes")
 
 
 def _notices(settings: Settings, senders: Senders, worker: ThreadPoolExecutor) -> Notices:
@@ -188,7 +216,7 @@ def _risk(settings: Settings, book: KeyBook, countries: Countries, offered: froz
     return RiskDesk(keys=book, countries=countries, limits=limits, offered=offered)
 
 
-def _members(app: FastAPI, changes: Changes, policy: PolicyBook) -> None:
+def _members(app: FastAPI, changes: Changes, policy: PolicyBook, pushes: Pushes) -> None:
     """What people do about their own accounts."""
     app.state.app_passwords = AppPasswordDesk(AppPasswords(changes=changes, policy=policy))
     parts: Parts = app.state.parts
@@ -196,6 +224,41 @@ def _members(app: FastAPI, changes: Changes, policy: PolicyBook) -> None:
     app.state.app = authenticator = TotpMethod(keys=changes.keys, issuer=parts.settings.name)
     setup = MethodSetup(changes=changes, methods=methods, app=authenticator, second=parts.second, notices=parts.notices)
     app.state.methods = MethodDesk(setup, parts.sending)
+    _phones(app, changes, pushes)
+
+
+def _pushes(settings: Settings, database: Database, book: KeyBook, worker: ThreadPoolExecutor) -> Pushes:
+    sender = WebPush(
+        http=http.client(settings.tls_dir / "ca.pem" if settings.outbox else None),
+        keys=PushKeys(database=database, keys=book),
+        services=services_of(settings),
+        contact=settings.push_contact or settings.site,
+    )
+    return Pushes(database=database, keys=book, sender=sender, worker=worker)
+
+
+def _phones(app: FastAPI, changes: Changes, pushes: Pushes) -> None:
+    """What telephones are asked and may answer."""
+    parts: Parts = app.state.parts
+    settings = parts.settings
+    app.state.phone_apps = PhoneAppEnrolment(changes=changes, notices=parts.notices)
+    app.state.push_service = LocalPushService(
+        keys=changes.keys, push_keys=pushes.sender.keys, outbox=app.state.outbox, site=settings.site
+    )
+    app.state.phones = PhoneDesk(
+        PhoneParts(
+            requests=PhoneRequests(
+                database=changes.database, keys=changes.keys, clock=changes.clock, site=settings.site
+            ),
+            enrolment=app.state.phone_apps,
+            sign_ins=parts.approvals,
+            notices=parts.notices,
+            countries=app.state.countries,
+            push_keys=pushes.sender.keys,
+            services=pushes.sender.services,
+            local_push=push_service.PATH if settings.outbox else "",
+        )
+    )
 
 
 def _key_desk(settings: Settings, changes: Changes, models: KeyModelBook, ledger: Ledger, at: KeySite) -> KeyDesk:
@@ -214,8 +277,8 @@ def _key_desk(settings: Settings, changes: Changes, models: KeyModelBook, ledger
 
 
 def _routes(app: FastAPI, settings: Settings) -> None:
-    extra = (outbox_api.router, outbox_pages.router) if settings.outbox else ()
-    programs = (api, key_api, method_api, app_password_api, hand_over_api)
+    extra = (outbox_api.router, outbox_pages.router, push_service_api.router) if settings.outbox else ()
+    programs = (api, key_api, method_api, phone_api, app_password_api, hand_over_api)
     for router in (*(program.router for program in programs), *extra, *PAGES):
         app.include_router(router)
     app.add_exception_handler(TokenbridgeError, portal_problems.on_error)
@@ -223,12 +286,15 @@ def _routes(app: FastAPI, settings: Settings) -> None:
     app.add_exception_handler(HTTPException, portal_problems.on_http_error)
 
 
-def fallback_methods(settings: Settings, book: KeyBook, senders: Senders) -> dict[Method, FallbackMethod]:
+def fallback_methods(
+    settings: Settings, book: KeyBook, senders: Senders, pushes: Pushes
+) -> dict[Method, FallbackMethod]:
     """The methods of this server: messages only where something can send them. Raises `SetupError`."""
     rules = choice.rules_of(settings)
     found: dict[Method, FallbackMethod] = {
         Method.TOTP: TotpMethod(keys=book, issuer=settings.name),
         Method.RECOVERY: RecoveryMethod(),
+        Method.NUMBER_MATCH: NumberMatchMethod(questions=Approvals(keys=book), pushes=pushes),
     }
     ways = frozenset(Method(str(channel)) for channel in _TELEPHONE if senders.has(channel))
     for method in ways:
@@ -255,6 +321,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         sessions=app.state.sessions,
         key_desk=app.state.keys,
         methods=app.state.methods,
+        phone_apps=app.state.phone_apps,
         app_passwords=app.state.app_passwords,
         profiles=Profiles(changes=changes),
         first_app=FirstApp(gate=gate, app=app.state.app, notices=parts.notices),
@@ -287,6 +354,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts.hashing.shutdown(wait=False, cancel_futures=True)
         parts.sending.shutdown(wait=True)
         app.state.notifying.shutdown(cancel_futures=True)
+        app.state.pushing.shutdown(cancel_futures=True)
+        app.state.pushes.sender.http.close()
         app.state.recorder.shutdown()
         app.state.countries.close()
         app.state.database.close()

@@ -27,5 +27,9 @@ def new_set() -> tuple[str, ...]:
 
 def hash_code(typed: str, *, account: int) -> str:
     """What is stored of a code: SHA-256 in hex, different for each account. Case, hyphens and blanks do not matter."""
-    normal = typed.upper().translate(_LOOKALIKES)
-    return hashlib.sha256(f"{account}:{normal}".encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(f"{account}:{plain(typed)}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plain(typed: str) -> str:
+    """A code as it is compared."""
+    return typed.upper().translate(_LOOKALIKES)

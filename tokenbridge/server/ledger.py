@@ -33,11 +33,13 @@ _MESSAGES: Final = {
     RejectReason.CODE_WRONG: "The code is wrong, or it was used before.",
     RejectReason.SUBJECT_UNKNOWN: "The card is good, but it belongs to no account here.",
     RejectReason.DECLINED: "The sign-in was declined on the telephone.",
+    RejectReason.APPROVAL_FAILED: "The request to the telephone was not answered in time, or with wrong numbers.",
 }
 _STEPS: Final = {
     RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
     RejectReason.CODE_WRONG: "Type the newest code with care; of an app, wait for the next one.",
     RejectReason.DECLINED: "If it was not you who declined, change your password and tell your IT service desk.",
+    RejectReason.APPROVAL_FAILED: "Send another request, or use another method.",
     RejectReason.SUBJECT_UNKNOWN: "Ask your IT service desk to enrol the card.",
 }
 
@@ -143,8 +145,13 @@ class Ledger:
         `NotAllowedNow` or `TooMany`. `also` is done in the same commit when nothing was refused. Raises
         `Rejected(CHALLENGE_UNKNOWN)` for an unknown token, and `NotAllowedNow` when another request was faster.
         """
+        ref = keys.hash_token(token) if len(token) <= MAX_TOKEN else ""
+        return self.advance_ref(ref, request, *events, also=also)
+
+    def advance_ref(self, ref: str, request: str, *events: Next, also: Callable[[Moment], None] | None = None) -> Done:
+        """As `advance`, for what reaches a sign-in by another way than its client: `ref` is the hash of its token."""
         with self._database.write_shared() as tx:
-            pending = _hold(tx, token)
+            pending = _hold(tx, ref)
             work = Moment(
                 tx=tx, now=self._clock(), request=request, risk=self._risk, pending=pending, state=pending.state
             )
@@ -226,8 +233,8 @@ def _in_time(challenge: Challenge, now: dt.datetime) -> bool:
     return challenge.issued_at - CLOCK_SKEW <= now < challenge.expires_at
 
 
-def _hold(tx: Session, token: str) -> Pending:
-    pending = sign_ins.hold(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
+def _hold(tx: Session, ref: str) -> Pending:
+    pending = sign_ins.hold(tx, ref)
     if pending is None:
         raise Rejected(
             RejectReason.CHALLENGE_UNKNOWN, "There is no such sign-in.", detail="no transaction with this token"
@@ -283,10 +290,15 @@ def _error(refuse: login.Refuse) -> TokenbridgeError:
             return _evidence_error(refuse)
 
 
+def declined() -> Rejected:
+    """What a client is told whose sign-in was ended by the person."""
+    return _evidence_error(login.Refuse(why=login.Refusal.EVIDENCE, reason=RejectReason.DECLINED))
+
+
 def _evidence_error(refuse: login.Refuse) -> Rejected:
     reason = refuse.reason or RejectReason.MALFORMED
     error = Rejected(reason, refuse.message or _MESSAGES.get(reason))
-    if reason in (RejectReason.CREDENTIALS_WRONG, RejectReason.CODE_WRONG):
-        error.retry = Retry.AGAIN  # may be typed again in the same sign-in; other bad evidence ends it
+    if reason in (RejectReason.CREDENTIALS_WRONG, RejectReason.CODE_WRONG, RejectReason.APPROVAL_FAILED):
+        error.retry = Retry.AGAIN  # may be tried again in the same sign-in; other bad evidence ends it
     error.hint = refuse.next_step or _STEPS.get(reason, error.hint)
     return error

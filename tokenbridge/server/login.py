@@ -312,7 +312,8 @@ def step(state: State, event: Event) -> Step:
             return _judged(event) if _awaits(state, event.by, event.account) else _not_now(state)
         case Refused():
             whose = state.account if isinstance(state, Judging) else _account(state)
-            return _refused(state, event) if _awaits(state, event.by, whose) else _not_now(state)
+            fits = _awaits(state, event.by, whose) or _may_end(state, event)
+            return _refused(state, event) if fits else _not_now(state)
         case _:
             return _presented(state, event)
 
@@ -376,6 +377,11 @@ def _awaits(state: State, by: Method, account: int | None) -> bool:
             return fits and account == state.account
         case _:
             return False
+
+
+def _may_end(state: State, event: Refused) -> bool:
+    """Whoever declines on the telephone ends the sign-in, also if it has gone on to another method meanwhile."""
+    return event.ends and isinstance(state, AwaitingCode) and event.by in state.methods
 
 
 def _attempt(state: Started | AwaitingPassword | AwaitingCode) -> Step:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import Field
 
-from tokenbridge.errors import BadRequest
+from tokenbridge.errors import BadRequest, NotAllowedNow
 from tokenbridge.rp.proof import FALLBACK_METHODS, Method
-from tokenbridge.server.api import ERRORS, Bearer, Body, RequestId, SignIns
+from tokenbridge.server.api import ERRORS, Bearer, Body, RequestId, SignIns, outcome
+from tokenbridge.server.approvals import Asked
 from tokenbridge.server.method_setup import MethodDesk
 from tokenbridge.server.second_step import Begun
 
@@ -46,8 +47,23 @@ PhoneId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 @router.post("/api/sign-in/{transaction}/start", responses=ERRORS)
 async def start(transaction: str, body: StartBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
-    """Send the message of a method that the challenge named."""
+    """Send the message of a method that the challenge named, or ask the telephone."""
     return begun(await desk.send(transaction, _method(body.method), request_id))
+
+
+@router.get("/api/sign-in/{transaction}/approval", responses=ERRORS)
+async def asked(transaction: str, desk: SignIns) -> dict[str, Any]:
+    """Whether the telephone has answered."""
+    found = await desk.asked(transaction)
+    if found is None:
+        raise NotAllowedNow("This sign-in has asked no telephone.", next_step="Send a request first.")
+    return waiting(found)
+
+
+@router.post("/api/sign-in/{transaction}/approval", responses=ERRORS)
+async def approval(transaction: str, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
+    """Go on with what the telephone has answered."""
+    return outcome(await desk.approval(transaction, request_id))
 
 
 @router.get("/api/methods", responses=ERRORS)
@@ -89,6 +105,14 @@ async def remove_phone(
     return Response(status_code=204)
 
 
+@router.delete("/api/phone-apps/{phone_id}", status_code=204, responses=ERRORS)
+async def remove_phone_app(
+    phone_id: PhoneId, token: Bearer, desk: Desk, request_id: RequestId, confirm_last: bool = False
+) -> Response:
+    await desk.remove_phone_app(token, phone_id, request_id, confirmed=confirm_last)
+    return Response(status_code=204)
+
+
 @router.patch("/api/phones/{phone_id}", status_code=204, responses=ERRORS)
 async def change_phone(
     phone_id: PhoneId, body: PhoneBody, token: Bearer, desk: Desk, request_id: RequestId
@@ -103,7 +127,17 @@ def begun(found: Begun) -> dict[str, Any]:
         "sent_to": found.sent_to,
         "resend_at": found.resend_at.isoformat(),
         "expires_at": found.expires_at.isoformat(),
-        "typed": True,
+        "typed": found.typed,
+        **({"number": found.number} if found.number else {}),
+    }
+
+
+def waiting(found: Asked) -> dict[str, Any]:
+    return {
+        "method": str(found.method),
+        "answered": not found.waiting,
+        "expires_at": found.expires_at.isoformat(),
+        **({"number": found.number} if found.number else {}),
     }
 
 

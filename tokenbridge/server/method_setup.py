@@ -14,12 +14,13 @@ from tokenbridge.errors import LastFactor, NotAllowedNow, NotFound, Rejected, Re
 from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS, Method
 from tokenbridge.server import keys, numbers
 from tokenbridge.server.changes import Changes
-from tokenbridge.server.methods.base import Case, FallbackMethod
+from tokenbridge.server.methods.base import Case, Confirms, Enrols, FallbackMethod
 from tokenbridge.server.methods.recovery import first_set
 from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.notices import Notices
 from tokenbridge.server.second_step import Begun, SecondStep
-from tokenbridge.server.store import accounts, phones, recovery, sessions, throttle
+from tokenbridge.server.store import accounts, phone_apps, phones, recovery, sessions, throttle
+from tokenbridge.server.store.phone_app_schema import PhoneApp
 from tokenbridge.server.store.sessions import Live
 
 CORE: Final = (FALLBACK_METHODS | DEVICES) - {Method.RECOVERY}
@@ -64,13 +65,16 @@ class MethodSetup:
                 "mfa": bool(enrolled & CORE),
                 "methods": sorted(map(str, enrolled)),
                 "phones": told,
+                "phone_apps": [_told(row) for row in phone_apps.of(tx, account)],
                 "recovery_codes_left": recovery.left(tx, account),
                 "available": [str(method) for method in Method if method in self.methods],
             }
 
     def enrol(self, session_token: str, method: Method, given: str, request: str) -> Offer:
         """Begin to set `method` up by a number or an algorithm. Raises `StepUp`, `NumberUnfit`, `SendFailed`, ..."""
-        found = self._method(method)
+        found = self.methods.get(method)
+        if not isinstance(found, Enrols):
+            raise _not_offered()
         with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
             setup = found.enrol(self._case(tx, live, session_token), given)
             event = "recovery-codes-made" if method is Method.RECOVERY else "method-begun"
@@ -93,7 +97,9 @@ class MethodSetup:
         An app takes the place of an older one, so the account's other sessions end. `with_codes`: make recovery codes
         if the account has none, and return them; they are to be shown, once.
         """
-        found = self._method(method)
+        found = self.methods.get(method)
+        if not isinstance(found, Confirms):
+            raise _not_offered()
         with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
             case = self._case(tx, live, session_token)
             if not throttle.allow(tx, throttle.CODES, str(live.account.id), case.now):
@@ -127,6 +133,15 @@ class MethodSetup:
             self._removed(tx, live, Method.SMS, request, confirmed=confirmed)
         self.notices.removed(live.account, Method.SMS)
 
+    def remove_phone_app(self, session_token: str, phone_app_id: int, request: str, *, confirmed: bool) -> None:
+        """As `remove_app`."""
+        with self.changes.permitted(session_token, "remove a phone app", request) as (tx, live):
+            if phone_apps.get(tx, phone_app_id, live.account.id) is None:
+                raise NotFound("There is no such phone.", next_step="See the list of your phones.")
+            phone_apps.remove(tx, phone_app_id)
+            self._removed(tx, live, Method.NUMBER_MATCH, request, confirmed=confirmed)
+        self.notices.removed(live.account, Method.NUMBER_MATCH)
+
     def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
         """Whether a number gets WhatsApp messages before text messages. One of both has to be left."""
         with self.changes.permitted(session_token, "change a number", request) as (tx, live):
@@ -145,12 +160,6 @@ class MethodSetup:
         ended = sessions.end_others(tx, live, self.changes.clock())
         self.changes.record(tx, "method-removed", live, request, method=str(method), sessions_ended=ended)
 
-    def _method(self, method: Method) -> FallbackMethod:
-        found = self.methods.get(method)
-        if found is None:
-            raise NotAllowedNow("This server does not offer that method.", next_step="Choose another one.")
-        return found
-
     def _case(self, tx: Session, live: Live, session_token: str) -> Case:
         ref = keys.hash_token(session_token)
         return Case(tx=tx, now=self.changes.clock(), account=live.account.id, ref=ref)
@@ -161,6 +170,15 @@ def wrong_code() -> Rejected:
     error = Rejected(RejectReason.CODE_WRONG, "The code is wrong, or it is too old.")
     error.retry, error.hint = Retry.AGAIN, "Type the newest code with care, or begin again."
     return error
+
+
+def _told(row: PhoneApp) -> dict[str, Any]:
+    used = row.used_at.isoformat() if row.used_at is not None else None
+    return {"id": row.id, "name": row.name, "device": row.device, "used_at": used}
+
+
+def _not_offered() -> NotAllowedNow:
+    return NotAllowedNow("This server does not offer that method here.", next_step="Choose another one.")
 
 
 class MethodDesk:
@@ -191,6 +209,10 @@ class MethodDesk:
 
     async def remove_phone(self, session_token: str, phone_id: int, request: str, *, confirmed: bool) -> None:
         await asyncio.to_thread(self.setup.remove_phone, session_token, phone_id, request, confirmed=confirmed)
+
+    async def remove_phone_app(self, session_token: str, phone_app_id: int, request: str, *, confirmed: bool) -> None:
+        remove = self.setup.remove_phone_app
+        await asyncio.to_thread(remove, session_token, phone_app_id, request, confirmed=confirmed)
 
     async def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
         await asyncio.to_thread(self.setup.set_whatsapp, session_token, phone_id, request, on=on)

@@ -53,6 +53,11 @@ class Notices:
         place = f" (from the address {address})" if address else ""
         self._tell(who, f"A sign-in {noticed}{place}")
 
+    def declined(self, account: Account, address: str) -> None:
+        """The person has said on the telephone that a sign-in was not theirs: somebody else knows the password."""
+        place = f" (from the address {address})" if address else ""
+        self._tell(account, f"A sign-in{place} was declined on your phone, by somebody who knows your password")
+
     def _tell(self, account: Account | Person, what: str) -> None:
         if account.email is None or not self.senders.has(Channel.MAIL):
             return

@@ -11,7 +11,7 @@ from tokenbridge.rp.proof import Factor, Method, Proof
 from tokenbridge.server import keys, login
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.ledger import Done, Ledger, Moment
-from tokenbridge.server.methods.base import Case, FallbackMethod
+from tokenbridge.server.methods.base import Case, Checks, FallbackMethod
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.store import accounts, audit, throttle
@@ -125,13 +125,22 @@ class PasswordSignIn:
         if not isinstance(state, login.AwaitingCode) or who is None:
             raise NotAllowedNow
         case = Case(tx=moment.tx, now=moment.now, account=who.id, ref=moment.pending.ref)
-        problem = self.methods[method].check(case, code) if method in self.methods else "not set up here"
+        found = self.methods.get(method)
+        problem = found.check(case, code) if isinstance(found, Checks) else "not set up here"
         if problem:
             return login.Refused(by=method, reason=RejectReason.CODE_WRONG, detail=problem, account=who.id)
         throttle.forget(moment.tx, throttle.CODES_IN_A_ROW, str(who.id))
-        proof = Proof(method=method, factors=_POSSESSION, credential=f"{method}:{who.id}", at=moment.now)
-        shown = Shown(by=method, proofs=(*state.proofs, proof), doubts=state.doubts)
-        return judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
+        return second_step_shown(self.policy, moment, who, method)
+
+
+def second_step_shown(policy: PolicyBook, moment: Moment, who: Person, method: Method) -> login.Judged:
+    """What follows from a code of the kind `method` that was right, or an approval that was given."""
+    before = moment.state
+    earlier = before.proofs if isinstance(before, login.AwaitingCode) else ()
+    proof = Proof(method=method, factors=_POSSESSION, credential=f"{method}:{who.id}", at=moment.now)
+    doubts = before.doubts if isinstance(before, login.AwaitingCode) else ()
+    shown = Shown(by=method, proofs=(*earlier, proof), doubts=doubts)
+    return judge(policy.current(), shown, who, moment.circumstances(who.id), moment.now)
 
 
 def _unchanged(moment: Moment, before: Person | None) -> Person | None:

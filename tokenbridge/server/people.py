@@ -16,6 +16,7 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server.store import groups
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.method_schema import Phone
+from tokenbridge.server.store.phone_app_schema import PhoneApp
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
 
@@ -88,7 +89,10 @@ def _named(account_id: int, password_hash: str | None) -> str:
     return f"password:{account_id}:{hashlib.sha256(password_hash.encode()).hexdigest()[:16]}"
 
 
-_TOLD: Final = (Method.TOTP, Method.CARD, Method.KEY, Method.RECOVERY, Method.SMS, Method.WHATSAPP)
+_TOLD: Final = (
+    *(Method.TOTP, Method.CARD, Method.KEY, Method.RECOVERY),
+    *(Method.SMS, Method.WHATSAPP, Method.NUMBER_MATCH),
+)
 _QUERY: Final = select(
     Account.id,
     Account.username,
@@ -102,6 +106,7 @@ _QUERY: Final = select(
     exists().where(SecurityKey.account_id == Account.id).label("key"),
     exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.text).label("sms"),
     exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.whatsapp).label("whatsapp"),
+    exists().where(PhoneApp.account_id == Account.id, PhoneApp.confirmed_at.is_not(None)).label("number-match"),
     exists().where(RecoveryCode.account_id == Account.id, RecoveryCode.used_at.is_(None)).label("recovery"),
 )
 _ONE: Final = _QUERY.where(Account.id == bindparam("which"))

@@ -34,6 +34,7 @@ class Settings:
     people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
     `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. `outbox`,
     `sms_sender`, `notify_*`, `twilio_*`, `smtp_*`, `mail_from` and `phone_*` are about messages: see `senders.choice`.
+    `push_services` and `push_contact` are about pushes to phone apps: see `push_keys`.
     Each of the `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For
     is believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
     `bridge_door` is the loopback port at which the card page looks for the bridge of its workstation; 0: it does not.
@@ -77,6 +78,13 @@ class Settings:
     mail_from: str = ""
     phone_regions: tuple[str, ...] = ("GB",)
     phone_office: tuple[str, ...] = ()
+    push_services: tuple[str, ...] = (
+        "fcm.googleapis.com",
+        "updates.push.services.mozilla.com",
+        "web.push.apple.com",
+        "*.notify.windows.com",
+    )
+    push_contact: str = ""
     rp_id: str = ""
     key_user_verification: str = "preferred"
     key_resident: str = "preferred"

@@ -15,6 +15,8 @@ from tokenbridge.rp.challenge import NONCE_BYTES, Challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import Context
 from tokenbridge.server import login, passwords
+from tokenbridge.server.approval_sign_in import ApprovalSignIn
+from tokenbridge.server.approvals import Asked
 from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.key_sign_in import KeySignIn, Offer
 from tokenbridge.server.ledger import Beginning, Clock, Done, Ledger
@@ -57,6 +59,7 @@ class Parts:
     cards: CardSignIn
     security_keys: KeySignIn | None
     passwords: PasswordSignIn
+    approvals: ApprovalSignIn
     second: SecondStep
     hashing: ThreadPoolExecutor
     sending: ThreadPoolExecutor
@@ -67,12 +70,13 @@ class Parts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """`username` is whose password or device was shown. `methods` complete the sign-in, the best first; `key_options`
-    when a key is one of them."""
+    when a key is one of them. `asked` is a question to the telephone that is open, or was answered."""
 
     ref: str
     username: str
     methods: tuple[Method, ...]
     key_options: dict[str, Any] | None = None
+    asked: Asked | None = None
 
 
 class SignInDesk:
@@ -123,14 +127,23 @@ class SignInDesk:
         """What a sign-in that has begun waits for after its first step; None when it is over or has not got so far."""
         return await asyncio.to_thread(self._waiting, token)
 
-    async def send(self, token: str, method: Method, request: str) -> Begun:
-        """Start a method of those that send something. Raises `SendFailed` as well."""
+    async def asked(self, token: str) -> Asked | None:
+        """Whether the question to the telephone was answered; None when there is none. Changes nothing."""
+        return await asyncio.to_thread(self._parts.approvals.look, token)
+
+    async def approval(self, token: str, request: str) -> Done:
+        """Go on with what the telephone has answered. Raises `NotAnswered` as well."""
+        return self._tell(await asyncio.to_thread(self._parts.approvals.present, token, request))
+
+    async def send(self, token: str, method: Method, request: str, device: str = "") -> Begun:
+        """Start a method of those that send something; `device` is what people may be told of who asks.
+        Raises `SendFailed` as well."""
         if self._sending >= MOST_SENDING:
             raise TooMany("Too many messages are being sent at this moment.", next_step="Try again in a few seconds.")
         self._sending += 1
         try:
             run = asyncio.get_running_loop().run_in_executor
-            return await run(self._parts.sending, self._parts.second.start, token, method, request)
+            return await run(self._parts.sending, self._parts.second.start, token, method, request, device)
         finally:
             self._sending -= 1
 
@@ -171,6 +184,7 @@ class SignInDesk:
             username=who.username,
             methods=state.methods if isinstance(state, login.AwaitingCode) else (Method.PASSWORD,),
             key_options=self._with_options(Done(pending=pending, state=state)).key_options,
+            asked=self._parts.approvals.look(token),
         )
 
     def _after_password(self, attempt: PasswordAttempt, good: bool) -> Done:

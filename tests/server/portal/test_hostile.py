@@ -39,9 +39,9 @@ CREDENTIALS = (
 )
 FIELDS = (
     *("username", "password", "code", "sealed", "credential", "name", "registration"),
-    *("sign_in", "way", "current", "new", "again", "next", "last"),
+    *("sign_in", "way", "current", "new", "again", "next", "last", "number"),
 )
-PARTS = {"key_id": "1", "session_id": "1", "number": "1", "digest": "x", "name:path": "y"}
+PARTS = {"key_id": "1", "phone_id": "1", "session_id": "1", "number": "1", "digest": "x", "name:path": "y"}
 COOKIES = ("session", "visit", "sign-in", "first-day")
 
 

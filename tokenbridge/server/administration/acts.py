@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
 from tokenbridge.server import codes
-from tokenbridge.server.store import accounts, app_passwords, enrolment, phones, sessions
+from tokenbridge.server.store import accounts, app_passwords, enrolment, phone_apps, phones, sessions
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.method_schema import PendingApp, Phone
 from tokenbridge.server.store.schema import Account, EnrolledCertificate
@@ -79,7 +79,7 @@ def _remove_phones(tx: Session, account_id: int, _now: dt.datetime) -> int:
     confirmed = sum(row.confirmed_at is not None for row in rows)
     for row in rows:
         phones.remove(tx, row.id)
-    return confirmed
+    return confirmed + phone_apps.remove_all(tx, account_id)
 
 
 def _remove_recovery(tx: Session, account_id: int, _now: dt.datetime) -> int:

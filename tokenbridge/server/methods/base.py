@@ -1,11 +1,11 @@
-"""What a fallback method is: one protocol for all of them, within one transaction of the database."""
+"""What a fallback method is: the parts that it may have, each within one transaction of the database."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from sqlalchemy.orm import Session
 
@@ -18,13 +18,17 @@ class Case:
     """Whom it is about, and what for.
 
     `ref`: the hash of a sign-in's token, or, when a method is set up, of what permits that (a session, an enrolment
-    code), so that nobody goes on with what somebody else began.
+    code), so that nobody goes on with what somebody else began. `client`, `address` and `device` say who asks, for
+    people to read: the program, its network address, its browser.
     """
 
     tx: Session
     now: dt.datetime
     account: int
     ref: str = ""
+    client: str = ""
+    address: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,20 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """An approval that is asked for, open once that is committed. `tell` then lets the telephone know of it; raising
+    `SendFailed` takes the question back. `number` is what the person types on the telephone; empty: nothing."""
+
+    approval_id: int
+    method: Method
+    sent_to: str
+    number: str
+    resend_at: dt.datetime
+    expires_at: dt.datetime
+    tell: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What a person needs to confirm a method that does not count yet: `shown` is for them, JSON types."""
 
@@ -48,17 +66,33 @@ class Setup:
     outgoing: Outgoing | None = None
 
 
-class FallbackMethod(Protocol):
-    """Everything that is wrong with a code comes back as text for the audit trail, empty when the code is good.
-
-    `enrol` begins to set the method up by what the person gives; what was there before stays until `confirm`.
-    `start` sends what `check` then compares. `check` uses a code up. All may raise `RequestRefused`.
-    """
+@runtime_checkable
+class Enrols(Protocol):
+    """Begins to set the method up by what the person gives; what was there before stays until it is confirmed."""
 
     def enrol(self, case: Case, given: str, /) -> Setup: ...
 
+
+@runtime_checkable
+class Confirms(Protocol):
+    """Ends what `enrol` began. What is wrong comes back as text for the audit trail, empty when the code is good."""
+
     def confirm(self, case: Case, code: str, /) -> str: ...
 
-    def start(self, case: Case, /) -> Outgoing: ...
+
+@runtime_checkable
+class Starts(Protocol):
+    """Sends a code, or asks for an approval. One of `login.STARTED_FIRST`."""
+
+    def start(self, case: Case, /) -> Outgoing | Question: ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """Compares a code and uses it up; the answer is as that of `confirm`. Not one of `login.APPROVED_ELSEWHERE`."""
 
     def check(self, case: Case, code: str, /) -> str: ...
+
+
+FallbackMethod: TypeAlias = Enrols | Confirms | Starts | Checks
+"""A method has the parts that it needs, and no others. All may raise `RequestRefused`."""

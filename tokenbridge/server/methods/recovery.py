@@ -6,9 +6,8 @@ import datetime as dt
 
 from sqlalchemy.orm import Session
 
-from tokenbridge.errors import NotAllowedNow
 from tokenbridge.server import codes
-from tokenbridge.server.methods.base import Case, Outgoing, Setup
+from tokenbridge.server.methods.base import Case, Setup
 from tokenbridge.server.store import recovery
 
 
@@ -28,12 +27,6 @@ class RecoveryMethod:
     def enrol(self, case: Case, _given: str) -> Setup:
         """A new set, which counts at once; older codes are void."""
         return Setup(shown={"recovery_codes": list(new_set(case.tx, case.account, case.now))})
-
-    def confirm(self, _case: Case, _code: str) -> str:
-        raise NotAllowedNow("Recovery codes count at once.")
-
-    def start(self, _case: Case) -> Outgoing:
-        raise NotAllowedNow("Recovery codes are on your list.")
 
     def check(self, case: Case, code: str) -> str:
         good = recovery.spend(case.tx, case.account, codes.hash_code(code, account=case.account), case.now)

@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 from tokenbridge.errors import BadRequest, NotAllowedNow
 from tokenbridge.server import totp
 from tokenbridge.server.keys import KeyBook
-from tokenbridge.server.methods.base import Case, Outgoing, Setup
+from tokenbridge.server.methods.base import Case, Setup
 from tokenbridge.server.store import accounts
 from tokenbridge.server.store.method_schema import PendingApp
 
@@ -66,9 +66,6 @@ class TotpMethod:
         case.tx.flush()
         accounts.spend_step(case.tx, case.account, step)
         return ""
-
-    def start(self, _case: Case) -> Outgoing:
-        raise NotAllowedNow("An app shows its code by itself.")
 
     def check(self, case: Case, code: str) -> str:
         row = accounts.totp(case.tx, case.account)

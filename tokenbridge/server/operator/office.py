@@ -14,12 +14,13 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from tokenbridge.errors import SetupError
-from tokenbridge.server import keys, numbers, settings, tls, totp
+from tokenbridge.server import keys, numbers, push_keys, settings, tls, totp
 from tokenbridge.server.keys import KeyRing
 from tokenbridge.server.settings import Settings
-from tokenbridge.server.store import accounts, audit, phones
+from tokenbridge.server.store import accounts, approvals, audit, phone_apps, phones, server_keys
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.method_schema import OutboxMessage, PendingApp
+from tokenbridge.server.store.phone_app_schema import PhoneEnrolment
 from tokenbridge.server.store.upgrade import upgrade
 from tokenbridge.server.tls import TlsFiles
 
@@ -112,11 +113,19 @@ def rotate_keys(office: Office) -> int:
 
 
 def _renew_phones(tx: Session, ring: KeyRing) -> None:
-    """Numbers by the new key. Apps that await their confirmation and the outbox are for minutes: they go."""
+    """Numbers, and what pushes need, by the new key. What is open for minutes goes: questions, codes, apps that await
+    their confirmation, the outbox."""
     for row in phones.everything(tx):
         context = numbers.context(row.account_id)
         number = ring.decrypt(row.number, context=context)
         row.number = ring.encrypt(number, context=context)
         row.number_hash = ring.seal(numbers.sealed_bytes(number.decode()))
+    for app in phone_apps.subscribed(tx):
+        assert app.subscription is not None
+        app.subscription = push_keys.renew_subscription(ring, app.subscription, app.account_id)
+    for key in server_keys.everything(tx):
+        key.value = push_keys.renew_key(ring, key.value)
+    approvals.withdraw_all(tx)
+    tx.execute(delete(PhoneEnrolment))
     tx.execute(delete(PendingApp))
     tx.execute(delete(OutboxMessage))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Mapping
 from typing import Any, Final
 
-import segno
 from fastapi import APIRouter
-from markupsafe import Markup
 from starlette.responses import Response
 
 from tokenbridge.errors import LastFactor, Rejected, TooMany
@@ -17,6 +14,7 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
+from tokenbridge.server.portal.qr import picture
 
 router = APIRouter(include_in_schema=False)
 
@@ -68,13 +66,7 @@ async def remove(member: SignedIn) -> Response:
 
 
 def shown(made: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page of a set-up shows: the QR code as SVG without any script or style, and the secret in groups."""
-    drawing = io.BytesIO()
-    segno.make(made["uri"], error="m").save(
-        drawing, kind="svg", xmldecl=False, svgns=True, scale=5, border=4, light="#fff", omitsize=True, title=None
-    )
+    """What the page of a set-up shows: the QR code, and the secret in groups."""
     secret = made["secret"]
     groups = [secret[at : at + 4] for at in range(0, len(secret), 4)]
-    # Made by the library from our own URI, in which every character is escaped.
-    picture = Markup(drawing.getvalue().decode("utf-8"))  # noqa: S704
-    return {"picture": picture, "secret": " ".join(groups), "uri": made["uri"]}
+    return {"picture": picture(made["uri"]), "secret": " ".join(groups), "uri": made["uri"]}

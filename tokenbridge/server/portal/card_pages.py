@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from tokenbridge.rp.rules import PORTAL
 from tokenbridge.server import hand_over
+from tokenbridge.server.browsers import device_of
 from tokenbridge.server.hand_over import Browser
 from tokenbridge.server.portal import cookies
-from tokenbridge.server.portal.browsers import device_of
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.sign_in_pages import MAX_USERNAME, enter, step_address
 from tokenbridge.server.portal.visit import Visitor

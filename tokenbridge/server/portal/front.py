@@ -28,6 +28,7 @@ from tokenbridge.server.self_service.activity import Activity, gist
 from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
+from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
 from tokenbridge.server.self_service.profile import Profiles
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.sign_in import SignInDesk
@@ -75,6 +76,7 @@ class Front:
     sessions: SessionDesk
     key_desk: KeyDesk | None
     methods: MethodDesk
+    phone_apps: PhoneAppEnrolment
     app_passwords: AppPasswordDesk
     profiles: Profiles
     first_app: FirstApp
@@ -98,13 +100,16 @@ class Front:
                 cookies.put(response, cookies.DEVICE, keys.new_token(), cookies.DEVICE_SECONDS)
         return response
 
-    def bare_page(self, template: str, status: int = 200, *, reach: str = "", **values: Any) -> HTMLResponse:
-        """A page without forms of its own, for whoever asks. `reach`: an address that its script may ask too."""
+    def bare_page(
+        self, template: str, status: int = 200, *, policy: str = POLICY, reach: str = "", **values: Any
+    ) -> HTMLResponse:
+        """A page without forms of its own, for whoever asks. `policy` is its Content-Security-Policy, `reach` an
+        address that its script may ask too."""
         nonce = secrets.token_urlsafe(16)
         local = dt.datetime.now(self.zone()).tzname()
         found = self.templates.get_template(template)
         html = found.render(front=self, nonce=nonce, zone_name=local, when=self.when, **values)
-        headers = {**HEADERS, "content-security-policy": POLICY.format(nonce=nonce, reach=reach and f" {reach}")}
+        headers = {**HEADERS, "content-security-policy": policy.format(nonce=nonce, reach=reach and f" {reach}")}
         return HTMLResponse(html, status, headers)
 
     def when(self, at: dt.datetime) -> str:
@@ -130,6 +135,7 @@ def environment() -> Environment:
     made.filters["minutes"] = _span
     made.filters["methods"] = _methods
     made.filters["gist"] = lambda entry: gist(entry.detail)
+    made.filters["used_at"] = lambda entry: dt.datetime.fromisoformat(entry["used_at"])
     made.filters["moment"] = lambda entry: dt.datetime.fromisoformat(entry.at)
     return made
 

@@ -24,9 +24,10 @@ from tokenbridge.rp.policy import Outcome
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import PORTAL
 from tokenbridge.server import problems
+from tokenbridge.server.browsers import device_of
 from tokenbridge.server.ledger import MAX_TOKEN, Done
+from tokenbridge.server.login import APPROVED_ELSEWHERE
 from tokenbridge.server.portal import cookies
-from tokenbridge.server.portal.browsers import device_of
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
 from tokenbridge.server.portal.visit import Visit, Visitor
@@ -40,7 +41,15 @@ MAX_CODE: Final = 64
 MAX_SENT: Final = 64
 MAX_MEMBERS: Final = 16
 
-PAGES: Final = (Method.KEY, Method.TOTP, Method.WHATSAPP, Method.SMS, Method.RECOVERY, Method.PASSWORD)
+PAGES: Final = (
+    Method.KEY,
+    Method.NUMBER_MATCH,
+    Method.TOTP,
+    Method.WHATSAPP,
+    Method.SMS,
+    Method.RECOVERY,
+    Method.PASSWORD,
+)
 """Methods that have a page for the second step, as `templates/step/METHOD.html`."""
 _EXPECTED: Final = (Rejected, NotAllowedNow, TooMany, BadRequest)
 
@@ -102,20 +111,28 @@ async def step(visit: Visitor) -> Response:
 async def next_step(visit: Visitor) -> Response:
     """A code, or the password after a key."""
     waiting, token = await _waiting(visit), cookies.get(visit.request, cookies.SIGN_IN)
-    if waiting is None:
+    if waiting is None and visit.text("by", 32) not in APPROVED_ELSEWHERE:
         return see_other("/sign-in")
     try:
         done = await _present(visit, waiting, token)
     except _EXPECTED as err:
-        if err.retry is Retry.AGAIN and await _waiting(visit) is not None:
+        if err.retry is Retry.AGAIN and waiting is not None and await _waiting(visit) is not None:
             return await _step_page(visit, waiting, error=err)
         return _first_page(visit, error=err)
     return await _go_on(visit, token, done)
 
 
+@router.get("/sign-in/approval")
+async def asked(visit: Visitor) -> Response:
+    """Whether the telephone has answered, for the page that waits for it; it then sends its form."""
+    found = await visit.front.sign_ins.asked(cookies.get(visit.request, cookies.SIGN_IN))
+    return JSONResponse({"waiting": found is not None and found.waiting})
+
+
 @router.post("/sign-in/send")
 async def send(visit: Visitor) -> Response:
-    """Have a message sent. WhatsApp may turn out to be a text message; the page says what it was."""
+    """Have a message sent, or the telephone asked. WhatsApp may turn out to be a text message; the page says what it
+    was."""
     waiting, token = await _waiting(visit), cookies.get(visit.request, cookies.SIGN_IN)
     by = visit.text("by", 32)
     if waiting is None:
@@ -123,9 +140,12 @@ async def send(visit: Visitor) -> Response:
     if by not in waiting.methods:
         raise MethodNotOffered
     try:
-        begun = await visit.front.sign_ins.send(token, Method(by), visit.request_id)
+        device = device_of(visit.request.headers.get("user-agent", ""))
+        begun = await visit.front.sign_ins.send(token, Method(by), visit.request_id, device)
     except (SendFailed, TooMany) as err:
         return await _step_page(visit, waiting, error=err)
+    if not begun.typed:
+        return see_other(step_address(visit.onward, begun.method))
     return await _step_page(visit, waiting, by=begun.method, sent=begun.sent_to)
 
 
@@ -161,8 +181,10 @@ def credential(visit: Visit) -> dict[str, Any]:
     return found
 
 
-async def _present(visit: Visit, waiting: Waiting, token: str) -> Done:
+async def _present(visit: Visit, waiting: Waiting | None, token: str) -> Done:
     desk, by = visit.front.sign_ins, visit.text("by", 32)
+    if by in APPROVED_ELSEWHERE or waiting is None:  # what was declined is over, and says so
+        return await desk.approval(token, visit.request_id)
     if by == Method.PASSWORD:
         password = visit.fields.get("password", "")
         if not 1 <= len(password) <= MAX_PASSWORD:
@@ -192,8 +214,10 @@ async def _go_on(visit: Visit, token: str, done: Done) -> Response:
     return visit.front.page(visit, "denied.html", 403, sentence=sentence)
 
 
-def step_address(onward: str) -> str:
-    return f"/sign-in/step?next={onward}" if onward else "/sign-in/step"
+def step_address(onward: str, by: Method | None = None) -> str:
+    asked = {"by": str(by) if by is not None else "", "next": onward}
+    query = "&".join(f"{name}={value}" for name, value in asked.items() if value)
+    return f"/sign-in/step?{query}" if query else "/sign-in/step"
 
 
 async def enter(visit: Visit, session: str, *, onward: str) -> Response:
@@ -257,6 +281,7 @@ async def _step_page(
         error=error,
         by=str(by),
         sent=sent or visit.text("sent", MAX_SENT),
+        asked=waiting.asked if waiting.asked is not None and waiting.asked.method is by else None,
         others=[str(method) for method in ways if method is not by],
         sentence=await asyncio.to_thread(visit.front.activity.sentence, waiting.ref),
         options=waiting.key_options,

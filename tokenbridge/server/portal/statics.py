@@ -17,6 +17,7 @@ TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".png": "image/png",
 }
 FOREVER: Final = "public, max-age=31536000, immutable"
 
@@ -43,6 +44,11 @@ class StaticFiles:
         """The path of a file on the site. Raises KeyError for a file that is not there: a mistake in a template."""
         self._files[name]
         return f"{self.base}/{name}"
+
+    def file(self, name: str) -> Response:
+        """A file that has an address beside the usual one, uncompressed and without any word about keeping it."""
+        found = self._files[name]
+        return Response(found.plain, headers={"content-type": found.media_type})
 
     def answer(self, digest: str, name: str, accepted: str) -> Response:
         """`accepted` is the request's Accept-Encoding. Raises `NotFound`."""

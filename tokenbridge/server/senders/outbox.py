@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,8 +26,10 @@ class Outbox:
     clock: Clock
 
     def send(self, message: Message) -> None:
-        content = {"channel": str(message.channel), "to": message.to, "text": message.text, "subject": message.subject}
-        sealed = self.keys.ring().encrypt(json.dumps(content).encode(), context=_CONTEXT)
+        self.keep({"channel": str(message.channel), "to": message.to, "text": message.text, "subject": message.subject})
+
+    def keep(self, content: Mapping[str, str]) -> None:
+        sealed = self.keys.ring().encrypt(json.dumps(dict(content)).encode(), context=_CONTEXT)
         with self.database.write() as tx:
             tx.add(OutboxMessage(at=self.clock(), content=sealed))
             tx.flush()

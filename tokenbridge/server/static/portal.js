@@ -1,5 +1,6 @@
 // What needs a script: security keys, and saving recovery codes. Everything else works without.
 import { initAll } from "./nhsuk/nhsuk-frontend.min.js";
+import "./approval.js";
 import "./door.js";
 
 document.body.classList.add("js-enabled", "nhsuk-frontend-supported");

@@ -15,6 +15,7 @@ from tokenbridge.errors import BadRequest
 from tokenbridge.rp.proof import Method
 from tokenbridge.server.store import phones
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
+from tokenbridge.server.store.phone_app_schema import PhoneApp
 from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
@@ -134,6 +135,8 @@ def enrolled(tx: Session, account_id: int) -> frozenset[Method]:
         found.add(Method.KEY)
     if tx.scalar(select(exists().where(RecoveryCode.account_id == account_id, RecoveryCode.used_at.is_(None)))):
         found.add(Method.RECOVERY)
+    if tx.scalar(select(exists().where(PhoneApp.account_id == account_id, PhoneApp.confirmed_at.is_not(None)))):
+        found.add(Method.NUMBER_MATCH)
     for row in phones.of(tx, account_id):
         found |= phones.methods(row)
     return frozenset(found)

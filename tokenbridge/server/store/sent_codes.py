@@ -67,11 +67,16 @@ def free_at(tx: Session, account_id: int, now: dt.datetime) -> dt.datetime:
 
     Takes the account's row first, so that two requests at once can't both find the way free.
     """
-    tx.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+    hold_account(tx, account_id)
     counted = (SentCode.account_id == account_id, SentCode.created_at > now - WINDOW)
     tried = SentCode.stage.not_in((Stage.USED, Stage.FAILED))
     times = list(tx.scalars(select(SentCode.created_at).where(*counted, tried).order_by(SentCode.created_at)))
     return times[-1] + wait_after(len(times)) if times else now
+
+
+def hold_account(tx: Session, account_id: int) -> None:
+    """Nobody else asks or sends anything for the account until this transaction ends."""
+    tx.execute(select(Account.id).where(Account.id == account_id).with_for_update())
 
 
 def wait_after(sent: int) -> dt.timedelta:

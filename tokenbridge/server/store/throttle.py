@@ -32,6 +32,8 @@ MESSAGES_ACCOUNT: Final = Limit(kind="messages-account", most=10, minutes=60)
 MESSAGES_NUMBER: Final = Limit(kind="messages-number", most=10, minutes=60)
 MESSAGES: Final = Limit(kind="messages", most=3000, minutes=60)
 """All that a server sends: what somebody with many stolen passwords can make it cost."""
+APPROVALS: Final = Limit(kind="approvals", most=10, minutes=60)
+"""How often an account is asked on its telephone: what somebody who has the password can bother people with."""
 REPORTS: Final = Limit(kind="report", most=1)
 """How often the audit trail says that a limit holds somebody up."""
 

@@ -1,0 +1,112 @@
+"""Questions to a telephone: asked of an account within its limits, and the two-digit number that belongs to one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hmac
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from tokenbridge.errors import TooMany
+from tokenbridge.rp.proof import Method
+from tokenbridge.server import keys
+from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.methods.base import Case, Question
+from tokenbridge.server.store import approvals, throttle
+from tokenbridge.server.store.approval_schema import Approval
+from tokenbridge.server.store.approvals import NewApproval, Stage
+
+LOWEST: Final = 10
+NUMBERS: Final = 90
+"""Two digits, the first of which is no zero: people leave such zeros away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question that a sign-in has begun, as its own page may show it. `waiting`: nobody has answered so far."""
+
+    method: Method
+    number: str
+    waiting: bool
+    expires_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approvals:
+    """Works inside the caller's transactions."""
+
+    keys: KeyBook
+
+    def ask(
+        self, case: Case, method: Method, tell: Callable[[], None], *, sent_to: str, numbered: bool = True
+    ) -> Question:
+        """Ask the account. Raises `TooMany` after a denial, too soon after the last question, and beyond the limit."""
+        self._check_limits(case)
+        handle, number = keys.new_token(), new_number() if numbered else ""
+        new = NewApproval(
+            handle=handle,
+            account_id=case.account,
+            ref=case.ref,
+            method=method,
+            number=self.keys.ring().encrypt(number.encode(), context=_context(handle)) if numbered else None,
+            client=case.client,
+            address=case.address,
+            device=case.device,
+        )
+        return Question(
+            approval_id=approvals.ask(case.tx, new, case.now),
+            method=method,
+            sent_to=sent_to,
+            number=number,
+            resend_at=approvals.free_at(case.tx, case.account, case.now),
+            expires_at=case.now + approvals.LIFETIME,
+            tell=tell,
+        )
+
+    def asked(self, tx: Session, ref: str, now: dt.datetime) -> Asked | None:
+        """The newest question of a sign-in that nothing has come of yet."""
+        row = approvals.newest(tx, ref)
+        if row is None or row.stage in (Stage.USED, Stage.VOID):
+            return None
+        waiting = row.stage == Stage.ASKED and now < row.expires_at
+        return Asked(method=Method(row.method), number=self.number(row), waiting=waiting, expires_at=row.expires_at)
+
+    def number(self, row: Approval) -> str:
+        """Empty when nothing has to be typed."""
+        if row.number is None:
+            return ""
+        return self.keys.ring().decrypt(row.number, context=_context(row.handle)).decode()
+
+    def fits(self, row: Approval, number: str) -> bool:
+        """Whether `number` is the one that the sign-in page shows; no when there is none."""
+        return row.number is not None and hmac.compare_digest(
+            self.number(row).encode(), number.encode("utf-8", "surrogatepass")
+        )
+
+    def _check_limits(self, case: Case) -> None:
+        until = approvals.blocked_until(case.tx, case.account)
+        if until is not None and until > case.now:
+            minutes = math.ceil((until - case.now).total_seconds() / 60)
+            raise TooMany(
+                "A request was declined on the telephone a short time ago.",
+                next_step=f"Use another method, or try again in {minutes} minutes.",
+            )
+        free = approvals.free_at(case.tx, case.account, case.now)
+        if free > case.now:
+            seconds = int((free - case.now).total_seconds()) + 1
+            raise TooMany("A request was sent a short time ago.", next_step=f"Wait {seconds} seconds, then try again.")
+        if not throttle.allow(case.tx, throttle.APPROVALS, str(case.account), case.now):
+            raise TooMany("Too many requests were sent.", next_step="Use another method, or try again in an hour.")
+
+
+def new_number() -> str:
+    return str(LOWEST + secrets.randbelow(NUMBERS))
+
+
+def _context(handle: str) -> str:
+    return f"approval:{handle}"
