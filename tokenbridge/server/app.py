@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -33,6 +33,7 @@ from tokenbridge.server import (
     push_service,
     push_service_api,
     revocation,
+    twilio_api,
 )
 from tokenbridge.server.administration.desks import administration
 from tokenbridge.server.app_passwords import AppPasswordDesk, AppPasswords
@@ -56,6 +57,7 @@ from tokenbridge.server.methods.message import MessageMethod
 from tokenbridge.server.methods.number_match import NumberMatchMethod
 from tokenbridge.server.methods.recovery import RecoveryMethod
 from tokenbridge.server.methods.totp import TotpMethod
+from tokenbridge.server.methods.voice import VoiceMethod
 from tokenbridge.server.middleware import Envelope
 from tokenbridge.server.notices import Notices
 from tokenbridge.server.password_sign_in import PasswordSignIn
@@ -107,6 +109,7 @@ from tokenbridge.server.sign_in import Parts, SignInDesk
 from tokenbridge.server.step_up import StepUpRule
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.trust import TrustBook
+from tokenbridge.server.voice_calls import VoiceCalls
 
 PAGES: Final = tuple(
     pages.router
@@ -241,6 +244,7 @@ def _phones(app: FastAPI, changes: Changes, pushes: Pushes) -> None:
     """What telephones are asked and may answer."""
     parts: Parts = app.state.parts
     settings = parts.settings
+    app.state.voice_calls = VoiceCalls(sign_ins=parts.approvals, notices=parts.notices)
     app.state.phone_apps = PhoneAppEnrolment(changes=changes, notices=parts.notices)
     app.state.push_service = LocalPushService(
         keys=changes.keys, push_keys=pushes.sender.keys, outbox=app.state.outbox, site=settings.site
@@ -277,7 +281,12 @@ def _key_desk(settings: Settings, changes: Changes, models: KeyModelBook, ledger
 
 
 def _routes(app: FastAPI, settings: Settings) -> None:
-    extra = (outbox_api.router, outbox_pages.router, push_service_api.router) if settings.outbox else ()
+    extra: list[APIRouter] = []
+    if settings.outbox:
+        extra += (outbox_api.router, outbox_pages.router, push_service_api.router)
+    app.state.twilio = choice.lines_of(settings)
+    if app.state.twilio is not None:
+        extra.append(twilio_api.router)
     programs = (api, key_api, method_api, phone_api, app_password_api, hand_over_api)
     for router in (*(program.router for program in programs), *extra, *PAGES):
         app.include_router(router)
@@ -300,6 +309,10 @@ def fallback_methods(
     for method in ways:
         found[method] = MessageMethod(
             method=method, keys=book, rules=rules, name=settings.name, site=settings.site, also=ways - {method}
+        )
+    if ways and senders.has(Channel.VOICE):
+        found[Method.VOICE] = VoiceMethod(
+            questions=Approvals(keys=book), keys=book, senders=senders, name=settings.name
         )
     return found
 

@@ -8,6 +8,7 @@ import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -43,9 +44,11 @@ class Approvals:
     keys: KeyBook
 
     def ask(
-        self, case: Case, method: Method, tell: Callable[[], None], *, sent_to: str, numbered: bool = True
+        self, case: Case, method: Method, tell: Callable[[str], None], *, sent_to: str, numbered: bool = True
     ) -> Question:
-        """Ask the account. Raises `TooMany` after a denial, too soon after the last question, and beyond the limit."""
+        """Ask the account; `tell` gets the question's handle.
+
+        Raises `TooMany` after a denial, too soon after the last question, and beyond the limit."""
         self._check_limits(case)
         handle, number = keys.new_token(), new_number() if numbered else ""
         new = NewApproval(
@@ -65,7 +68,7 @@ class Approvals:
             number=number,
             resend_at=approvals.free_at(case.tx, case.account, case.now),
             expires_at=case.now + approvals.LIFETIME,
-            tell=tell,
+            tell=partial(tell, handle),
         )
 
     def asked(self, tx: Session, ref: str, now: dt.datetime) -> Asked | None:

@@ -33,7 +33,10 @@ class ConfirmBody(Body):
 
 
 class PhoneBody(Body):
-    whatsapp: bool
+    """What is not said stays as it is."""
+
+    whatsapp: bool | None = None
+    voice: bool | None = None
 
 
 def _desk(request: Request) -> MethodDesk:
@@ -117,7 +120,9 @@ async def remove_phone_app(
 async def change_phone(
     phone_id: PhoneId, body: PhoneBody, token: Bearer, desk: Desk, request_id: RequestId
 ) -> Response:
-    await desk.set_whatsapp(token, phone_id, request_id, on=body.whatsapp)
+    for method, on in ((Method.WHATSAPP, body.whatsapp), (Method.VOICE, body.voice)):
+        if on is not None:
+            await desk.set_way(token, phone_id, method, request_id, on=on)
     return Response(status_code=204)
 
 

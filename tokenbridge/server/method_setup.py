@@ -57,7 +57,7 @@ class MethodSetup:
                     "sent_to": numbers.masked(
                         ring.decrypt(row.number, context=numbers.context(account)).decode(),
                     ),
-                    "methods": sorted(map(str, phones.methods(row))),
+                    "methods": sorted(map(str, phones.methods(row) & self.methods.keys())),
                 }
                 for row in phones.of(tx, account)
             ]
@@ -142,16 +142,16 @@ class MethodSetup:
             self._removed(tx, live, Method.NUMBER_MATCH, request, confirmed=confirmed)
         self.notices.removed(live.account, Method.NUMBER_MATCH)
 
-    def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
-        """Whether a number gets WhatsApp messages before text messages. One of both has to be left."""
+    def set_way(self, session_token: str, phone_id: int, method: Method, request: str, *, on: bool) -> None:
+        """Whether a number gets WhatsApp messages before text messages, or voice calls. Text messages stay."""
         with self.changes.permitted(session_token, "change a number", request) as (tx, live):
             row = phones.get(tx, phone_id, live.account.id)
             if row is None or row.confirmed_at is None:
                 raise NotFound("There is no such number.", next_step="See the list of your methods.")
-            if Method.WHATSAPP not in self.methods or not row.text:
+            if method not in self.methods or not row.text:
                 raise NotAllowedNow("This number has one way only.", next_step="Remove the number instead.")
-            phones.set_whatsapp(tx, phone_id, on=on)
-            self.changes.record(tx, "method-changed", live, request, method=str(Method.WHATSAPP), on=on)
+            phones.set_way(tx, phone_id, method, on=on)
+            self.changes.record(tx, "method-changed", live, request, method=str(method), on=on)
 
     def _removed(self, tx: Session, live: Live, method: Method, request: str, *, confirmed: bool) -> None:
         tx.expire_all()
@@ -214,5 +214,5 @@ class MethodDesk:
         remove = self.setup.remove_phone_app
         await asyncio.to_thread(remove, session_token, phone_app_id, request, confirmed=confirmed)
 
-    async def set_whatsapp(self, session_token: str, phone_id: int, request: str, *, on: bool) -> None:
-        await asyncio.to_thread(self.setup.set_whatsapp, session_token, phone_id, request, on=on)
+    async def set_way(self, session_token: str, phone_id: int, method: Method, request: str, *, on: bool) -> None:
+        await asyncio.to_thread(self.setup.set_way, session_token, phone_id, method, request, on=on)

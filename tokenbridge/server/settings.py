@@ -70,6 +70,8 @@ class Settings:
     twilio_from: str = ""
     twilio_whatsapp_from: str = ""
     twilio_whatsapp_template: str = ""
+    twilio_voice_from: str = ""
+    twilio_callback: str = ""
     smtp_host: str = ""
     smtp_port: int = 587
     smtp_plain: bool = False

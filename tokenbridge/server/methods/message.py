@@ -73,7 +73,7 @@ class MessageMethod:
         if free > case.now:
             seconds = int((free - case.now).total_seconds()) + 1
             raise TooMany("A message was sent a short time ago.", next_step=f"Wait {seconds} seconds, then try again.")
-        self._limit(case, row)
+        check_limits(case, row)
         code = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
         new = NewCode(
             account_id=case.account,
@@ -92,15 +92,6 @@ class MessageMethod:
             resend_at=sent_codes.free_at(case.tx, case.account, case.now),
             expires_at=case.now + sent_codes.LIFETIME,
         )
-
-    def _limit(self, case: Case, row: Phone) -> None:
-        limits = (
-            (throttle.MESSAGES_ACCOUNT, str(case.account)),
-            (throttle.MESSAGES_NUMBER, row.number_hash),
-            (throttle.MESSAGES, ""),
-        )
-        if not all([throttle.allow(case.tx, limit, name, case.now) for limit, name in limits]):
-            raise TooMany("Too many messages were sent.", next_step="Use another method, or try again in an hour.")
 
     def _compare(self, case: Case, ref: str, code: str) -> str:
         row = sent_codes.newest(case.tx, ref)
@@ -123,6 +114,17 @@ class MessageMethod:
             f"{code} is your sign-in code for {self.name}. Do not share it with anybody, we never ask for it.\n\n"
             f"@{host} #{code}"
         )
+
+
+def check_limits(case: Case, row: Phone) -> None:
+    """Count a message or call. Raises `TooMany` beyond what an account, a number or the whole server gets."""
+    limits = (
+        (throttle.MESSAGES_ACCOUNT, str(case.account)),
+        (throttle.MESSAGES_NUMBER, row.number_hash),
+        (throttle.MESSAGES, ""),
+    )
+    if not all([throttle.allow(case.tx, limit, name, case.now) for limit, name in limits]):
+        raise TooMany("Too many messages were sent.", next_step="Use another method, or try again in an hour.")
 
 
 def _setup_ref(account: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from tokenbridge.errors import NotAllowedNow
 from tokenbridge.rp.proof import Method
@@ -30,5 +29,4 @@ class NumberMatchMethod:
             for app in apps
             if app.subscription is not None
         ]
-        tell = partial(self.pushes.tell, targets)
-        return self.questions.ask(case, Method.NUMBER_MATCH, tell, sent_to=sent_to)
+        return self.questions.ask(case, Method.NUMBER_MATCH, lambda _: self.pushes.tell(targets), sent_to=sent_to)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from tokenbridge.errors import LastFactor, NumberUnfit, Rejected, SendFailed, TooMany
+from tokenbridge.errors import BadRequest, LastFactor, NumberUnfit, Rejected, SendFailed, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
 from tokenbridge.server.portal.front import see_other
@@ -18,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 MAX_NUMBER: Final = 64
 MAX_CODE: Final = 16
 MAX_SENT_TO: Final = 64
-WAYS: Final = (Method.WHATSAPP, Method.SMS)
+OPTIONAL: Final = (Method.WHATSAPP, Method.VOICE)
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
@@ -55,10 +55,13 @@ async def confirm(member: SignedIn) -> Response:
     return see_other("/self-service/phone?done=phone")
 
 
-@router.post("/self-service/phone/{phone_id}/whatsapp")
-async def whatsapp(member: SignedIn, phone_id: Number) -> Response:
-    on = member.visit.text("on", 8) == "yes"
-    await member.front.methods.set_whatsapp(member.session, phone_id, member.request_id, on=on)
+@router.post("/self-service/phone/{phone_id}/way")
+async def way(member: SignedIn, phone_id: Number) -> Response:
+    """WhatsApp messages or voice calls on or off for a number."""
+    on, by = member.visit.text("on", 8) == "yes", member.visit.text("by", 16)
+    if by not in OPTIONAL:
+        raise BadRequest
+    await member.front.methods.set_way(member.session, phone_id, Method(by), member.request_id, on=on)
     return see_other("/self-service/phone?done=phone-changed")
 
 

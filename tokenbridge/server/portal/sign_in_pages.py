@@ -47,6 +47,7 @@ PAGES: Final = (
     Method.TOTP,
     Method.WHATSAPP,
     Method.SMS,
+    Method.VOICE,
     Method.RECOVERY,
     Method.PASSWORD,
 )

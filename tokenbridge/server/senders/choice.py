@@ -16,7 +16,7 @@ from tokenbridge.server.senders import http
 from tokenbridge.server.senders.mail import Smtp
 from tokenbridge.server.senders.notify import Notify, NotifyKey
 from tokenbridge.server.senders.port import Channel, Sender, Senders
-from tokenbridge.server.senders.twilio import Twilio
+from tokenbridge.server.senders.twilio import Lines, Twilio
 from tokenbridge.server.settings import Settings, is_loopback
 
 MAX_SECRET: Final = 4096
@@ -42,6 +42,8 @@ def senders_of(settings: Settings, outbox: Sender) -> Senders:
             raise SetupError(f"sms_sender can't be {other!r}.", next_step="It is one of: notify, twilio.")
     if settings.twilio_whatsapp_from:
         found[Channel.WHATSAPP] = _twilio(settings, client)
+    if settings.twilio_voice_from:
+        found[Channel.VOICE] = _twilio(settings, client)
     if settings.smtp_host:
         found[Channel.MAIL] = _smtp(settings)
     return Senders(found)
@@ -67,7 +69,7 @@ def _notify(settings: Settings, client: httpx.Client) -> Notify:
 def _twilio(settings: Settings, client: httpx.Client) -> Twilio:
     if not _SID.fullmatch(settings.twilio_account):
         raise SetupError("twilio_account is no account SID (AC and 32 hexadecimal digits).")
-    for name in ("twilio_from", "twilio_whatsapp_from"):
+    for name in ("twilio_from", "twilio_whatsapp_from", "twilio_voice_from"):
         value = getattr(settings, name)
         if value and not _E164.fullmatch(value):
             raise SetupError(f"{name} is no number such as +447400123456.")
@@ -75,11 +77,28 @@ def _twilio(settings: Settings, client: httpx.Client) -> Twilio:
         http=client,
         url=_url(settings.twilio_url, "twilio_url"),
         account=settings.twilio_account,
-        token=_secret(settings.twilio_token_file, "twilio_token_file"),
+        token=_token(settings),
         sender=settings.twilio_from,
         whatsapp_sender=settings.twilio_whatsapp_from,
+        voice_sender=settings.twilio_voice_from,
+        callback=_callback(settings),
         template=settings.twilio_whatsapp_template,
     )
+
+
+def lines_of(settings: Settings) -> Lines | None:
+    """How Twilio tells what was pressed in a call; None where no calls are made by it. Raises `SetupError`."""
+    if settings.outbox or not settings.twilio_voice_from:
+        return None
+    return Lines(callback=_callback(settings), token=_token(settings))
+
+
+def _callback(settings: Settings) -> str:
+    return _url(settings.twilio_callback or settings.site, "twilio_callback")
+
+
+def _token(settings: Settings) -> str:
+    return _secret(settings.twilio_token_file, "twilio_token_file")
 
 
 def _smtp(settings: Settings) -> Smtp:

@@ -26,7 +26,8 @@ class Outbox:
     clock: Clock
 
     def send(self, message: Message) -> None:
-        self.keep({"channel": str(message.channel), "to": message.to, "text": message.text, "subject": message.subject})
+        content = {"channel": str(message.channel), "to": message.to, "text": message.text, "subject": message.subject}
+        self.keep({**content, "answer": message.answer} if message.answer else content)
 
     def keep(self, content: Mapping[str, str]) -> None:
         sealed = self.keys.ring().encrypt(json.dumps(dict(content)).encode(), context=_CONTEXT)

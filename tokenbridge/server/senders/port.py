@@ -14,6 +14,7 @@ from tokenbridge.errors import SendFailed, SendFault
 class Channel(StrEnum):
     SMS = "sms"
     WHATSAPP = "whatsapp"
+    VOICE = "voice"
     MAIL = "mail"
 
 
@@ -21,13 +22,15 @@ class Channel(StrEnum):
 class Message:
     """`to` is E.164, or an address for mail, which alone has a `subject`.
 
-    `code` is the code alone, for services that have their own text.
+    `code` is the code alone, for services that have their own text. The text of a call is spoken, and the key that is
+    pressed then is told to the server with `answer`.
     """
 
     channel: Channel
     to: str
     text: str
     code: str = ""
+    answer: str = ""
     subject: str = ""
 
     def __repr__(self) -> str:

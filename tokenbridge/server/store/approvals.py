@@ -98,6 +98,11 @@ def by_handle(tx: Session, handle: str, account_id: int) -> Approval | None:
     return tx.scalar(select(Approval).where(Approval.handle == handle, Approval.account_id == account_id))
 
 
+def of_call(tx: Session, handle: str) -> Approval | None:
+    """The question that is asked in a voice call."""
+    return tx.scalar(select(Approval).where(Approval.handle == handle, Approval.method == Method.VOICE))
+
+
 def mark(tx: Session, approval_id: int, before: Stage, after: Stage) -> bool:
     """Move one on; False when it is not at `before` any more. Only one caller is told True."""
     change = update(Approval).where(Approval.id == approval_id, Approval.stage == before).values(stage=after)

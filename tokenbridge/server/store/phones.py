@@ -22,6 +22,7 @@ class NewPhone:
     number_hash: str
     text: bool
     whatsapp: bool
+    voice: bool = True
 
 
 def add(tx: Session, account_id: int, new: NewPhone, now: dt.datetime) -> Phone:
@@ -56,7 +57,7 @@ def reached_by(tx: Session, account_id: int, method: Method) -> Phone | None:
 
 def methods(row: Phone) -> frozenset[Method]:
     """By what a number may be reached."""
-    ways = {Method.SMS: row.text, Method.WHATSAPP: row.whatsapp}
+    ways = {Method.SMS: row.text, Method.WHATSAPP: row.whatsapp, Method.VOICE: row.voice}
     return frozenset(method for method, open_ in ways.items() if open_)
 
 
@@ -65,8 +66,10 @@ def confirm(tx: Session, phone_id: int, now: dt.datetime) -> bool:
     return tx.connection().execute(mark).rowcount == 1
 
 
-def set_whatsapp(tx: Session, phone_id: int, *, on: bool) -> None:
-    tx.execute(update(Phone).where(Phone.id == phone_id).values(whatsapp=on))
+def set_way(tx: Session, phone_id: int, method: Method, *, on: bool) -> None:
+    """Whether the number may be reached by `method`: WhatsApp or voice calls."""
+    column = {Method.WHATSAPP: "whatsapp", Method.VOICE: "voice"}[method]
+    tx.execute(update(Phone).where(Phone.id == phone_id).values({column: on}))
 
 
 def not_on_whatsapp(tx: Session, phone_id: int) -> None:

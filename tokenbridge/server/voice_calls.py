@@ -1,0 +1,61 @@
+"""What a key that was pressed in a call means: # confirms the sign-in that has made it, * declines it. It blocks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Final
+
+from tokenbridge import log
+from tokenbridge.rp.proof import Method
+from tokenbridge.server.approval_sign_in import ApprovalSignIn
+from tokenbridge.server.notices import Notices
+from tokenbridge.server.store import accounts, approvals, audit
+from tokenbridge.server.store.approvals import Stage
+
+CONFIRM: Final = "#"
+DECLINE: Final = "*"
+_SAID: Final = {CONFIRM: Stage.APPROVED, DECLINE: Stage.DENIED}
+_EVENTS: Final = {CONFIRM: "approval-given", DECLINE: "approval-denied"}
+
+
+@unique
+class Heard(StrEnum):
+    """What the person is told in the call."""
+
+    CONFIRMED = "Thank you. Go on where you are signing in."
+    DECLINED = "The sign-in was stopped. Change your password, and tell your IT service desk."
+    NOTHING = "That was neither hash nor star, so nothing was done."
+    OVER = "This sign-in is over."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceCalls:
+    """A call is known by its handle: a random word that only the service that makes the call has got."""
+
+    sign_ins: ApprovalSignIn
+    notices: Notices
+
+    def pressed(self, handle: str, key: str, request: str) -> Heard:
+        """Take the answer of a call, once, while its question is open."""
+        said = _SAID.get(key)
+        if said is None:
+            return Heard.NOTHING
+        now = self.sign_ins.clock()
+        with self.sign_ins.database.write_shared() as tx:
+            row = approvals.of_call(tx, handle)
+            account = accounts.by_id(tx, row.account_id) if row is not None else None
+            if row is None or account is None or not approvals.answer(tx, row.id, said, now):
+                return Heard.OVER
+            detail = {"method": str(Method.VOICE), "client": row.client, "address": row.address}
+            event = audit.Event(
+                event=_EVENTS[key], account=account.username, sign_in=row.ref, request=request, detail=detail
+            )
+            entry = audit.append(tx, now, event, self.sign_ins.questions.keys.ring())
+        log.audit().info(json.dumps(entry.as_dict()))
+        if said is Stage.APPROVED:
+            return Heard.CONFIRMED
+        self.sign_ins.decline(row, request)
+        self.notices.declined(account, row.address)
+        return Heard.DECLINED
