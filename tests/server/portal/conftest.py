@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.server.conftest import PASSWORD, Bench, Databases, Person, Server, _client, make_bench, now, serving
+from tests.server.conftest import PASSWORD, Bench, Databases, Person, Server, _client, copied, make_bench, now, serving
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.server.operator import people
 from tokenbridge.server.store import accounts
@@ -106,6 +108,20 @@ def portal(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> It
     (data / "policy.toml").write_text(SELF_ENROL)
     with serving(data, port=port) as server:
         yield Portal(bench=bench, server=server, origin=origin)
+
+
+@contextmanager
+def with_outbox(pattern: Path, data: Path, databases: Databases) -> Iterator[Portal]:
+    """A portal with a development outbox, in a copy of the data directory `pattern`."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    origin = f"https://localhost:{port}"
+    with copied(pattern, data, databases) as folder:
+        file = folder / "server.toml"
+        file.write_text(re.sub(r"(?m)^origin = .*$", f'origin = "{origin}"\noutbox = true', file.read_text()))
+        (folder / "policy.toml").write_text(SELF_ENROL)
+        with serving(folder, port=port) as server:
+            yield Portal(bench=Bench(data=folder, pki=RigPki.create(now=now())), server=server, origin=origin)
 
 
 @pytest.fixture
