@@ -20,6 +20,7 @@ from tests.server.portal.conftest import Portal, Visitor
 from tests.server.soft_phone import SoftPhone, base64url, forged
 from tokenbridge.daemon.site import Site, Sites
 from tokenbridge.interaction import Secret
+from tokenbridge.server.administration import acts
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.operator import people
 from tokenbridge.server.phone_requests import PhoneRequests
@@ -239,7 +240,7 @@ class TestSettingUp:
     def test_the_help_desk_takes_it_away_with_the_numbers(self, owner: Owner):
         with owner.portal.bench.office() as opened, opened.database.write() as tx:
             account = accounts.get(tx, owner.person.username)
-            assert phone_apps.remove_all(tx, account.id) == 1
+            assert acts.remove(tx, account, acts.Held.PHONES, now()) == 1
         assert owner.phone.look().status_code == 401
 
 

@@ -119,7 +119,11 @@ def set_up(computer: Window, phone: Window, person: Person) -> None:
     title(phone.page, "Type this number on your computer")
     phone.look("phone-number")
     assert code not in phone.page.url
-    computer.fill("Number on your phone", phone.page.locator(".portal-number").inner_text())
+    number = phone.page.locator(".portal-number").inner_text()
+    phone.page.reload()
+    title(phone.page, "Type this number on your computer")
+    expect(phone.page.locator(".portal-number")).to_have_text(number)
+    computer.fill("Number on your phone", number)
     computer.press("Done")
     expect(computer.page.get_by_text("Your phone is set up.")).to_be_visible()
     computer.look("phone-apps")
