@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenbridge.daemon import ceremony, steps
+from tokenbridge.daemon.site import Verdict
 from tokenbridge.daemon.steps import (
     Agreed,
     Asking,
@@ -48,6 +49,7 @@ from tokenbridge.daemon.steps import (
     Tell,
     TokenSigned,
     TryAgain,
+    WaitForApproval,
     WaitForDevice,
     Waiting,
     Withdraw,
@@ -470,6 +472,15 @@ def test_a_challenge_asks_for_what_the_bridge_can_ask() -> None:
     assert state == Proving(wish=WISH, offer=OFFER, method="totp", verdict=CHALLENGE)
     assert [type(effect) for effect in effects] == [Tell, AskSecret]
     assert effects[1] == AskSecret(method="totp", username="", offer=OFFER)
+
+
+def test_a_challenge_may_be_answered_on_the_telephone() -> None:
+    wanted = Verdict(decision="challenge", methods=("number-match", "totp"), data={})
+    state, effects = ceremony.step(STATES["sending"], Decided(verdict=wanted))
+    assert effects[1:] == (WaitForApproval(method="number-match", offer=OFFER),)
+    assert ceremony.step(state, Decided(verdict=ALLOW)) == (Finished(verdict=ALLOW), ())
+    refused = RemoteError({"code": "rejected", "message": "declined", "reason": "declined"})
+    assert ceremony.step(state, Failed(error=refused)) == (Finished(error=refused), ())
 
 
 def test_a_challenge_that_nobody_here_can_answer_is_the_result() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.card.conftest import Bench, DirectLink
-from tokenbridge.daemon import devices
+from tokenbridge.daemon import devices, runner
 from tokenbridge.daemon.site import Message, Verdict
 from tokenbridge.errors import (
     AccessDenied,
@@ -532,6 +532,32 @@ def test_a_text_message_in_place_of_a_whatsapp_message_is_presented_as_what_it_i
         site = LocalSite(on_password=[by_message("whatsapp", "sms")], on_code=[ALLOW], on_start=sent)
         assert await Desk(Person(password=[b"yes"], code=[b"111111"]), site).sign_in(PASSWORD_WISH) == ALLOW
         assert (site.started, [what for _, what, _ in site.proofs]) == (["whatsapp"], ["ada", "sms"])
+
+    run(work())
+
+
+def test_the_number_is_shown_while_the_telephone_is_waited_for(cards: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_LOOK", 0.001)
+
+    async def work() -> None:
+        sent = Message(method="number-match", sent_to="iPhone", number="47")
+        site = LocalSite(on_password=[by_message("number-match")], on_approval=[ALLOW], on_start=sent)
+        person = Person(password=[b"yes"])
+        assert await Desk(person, site).sign_in(PASSWORD_WISH) == ALLOW
+        assert (site.started, site.looks) == (["number-match"], 3)
+        shown = [line for line in person.lines if line.get("step") == "approve-on-phone"]
+        assert [(line["number"], line["sent_to"]) for line in shown] == [("47", "iPhone")]
+
+    run(work())
+
+
+def test_what_was_declined_on_the_telephone_is_the_end(cards: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_LOOK", 0.001)
+
+    async def work() -> None:
+        site = LocalSite(on_password=[by_message("number-match")], on_approval=[wrong("declined")])
+        error = await fails(Desk(Person(password=[b"yes"]), site), RemoteError, PASSWORD_WISH)
+        assert error.data["reason"] == "declined"
 
     run(work())
 

@@ -173,6 +173,8 @@ class LocalSite:
     proofs: list[tuple[str, str, bytes]] = field(default_factory=list)
     on_start: Message | None = None
     started: list[str] = field(default_factory=list)
+    on_approval: list[Verdict | Exception] = field(default_factory=list)
+    looks: int = 0
 
     async def open(self, username: str = "") -> Offer:
         if self.on_open is not None:
@@ -210,6 +212,17 @@ class LocalSite:
         assert transaction not in self.cancelled
         self.started.append(method)
         return self.on_start or Message(method=method, sent_to="07••• •••456")
+
+    async def is_answered(self, transaction: str) -> bool:
+        assert transaction not in self.cancelled
+        self.looks += 1
+        return self.looks > 2
+
+    async def send_approval(self, transaction: str) -> Verdict:
+        answer = self.on_approval.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def send_code(self, transaction: str, method: str, code: Secret) -> Verdict:
         return self._proof(method, code, self.on_code)

@@ -11,7 +11,10 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tokenbridge.server.phone_requests import thumbprint
+from tests.server.conftest import Bench, now
+from tokenbridge.server.phone_requests import public_key, thumbprint
+from tokenbridge.server.store import accounts
+from tokenbridge.server.store.phone_app_schema import PhoneApp
 
 
 def base64url(data: bytes) -> str:
@@ -49,6 +52,15 @@ class SoftPhone:
     def enrol(self, code: str, name: str = "iPhone", **claims: Any) -> httpx.Response:
         content = {"code": code, "name": name}
         return self.post("enrolment", self.sign("enrol", content, {"jwk": self.jwk}, **claims))
+
+    def enrolled(self, bench: Bench, username: str) -> SoftPhone:
+        """As if it had been set up: its row is there."""
+        key = public_key(self.jwk)
+        new = {"thumbprint": key.thumbprint, "public_key": key.der, "name": "iPhone", "device": "Safari on iPhone"}
+        with bench.office() as office, office.database.write() as tx:
+            account = accounts.get(tx, username)
+            tx.add(PhoneApp(account_id=account.id, created_at=now(), confirmed_at=now(), **new))
+        return self
 
     def look(self) -> httpx.Response:
         return self.post("request", self.sign("look", {}))

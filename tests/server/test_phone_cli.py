@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.server.conftest import make_bench, serving
+from tests.server.conftest import ORIGIN, make_bench, serving
+from tests.server.soft_phone import SoftPhone
 from tests.server.test_messages import MOBILE, Desk
 from tokenbridge.cli.server import server as command
 from tokenbridge.errors import BadRequest
@@ -42,6 +43,21 @@ def test_a_lost_telephone_is_removed_and_sessions_end(desk: Desk):
     }
     assert desk.server.session(desk.session).status_code == 401
     assert "(none)" in run(data, "phone", "list", person.username).stdout
+
+
+def test_the_app_of_a_lost_telephone_is_removed_and_sessions_end(desk: Desk):
+    person, data = desk.bench.person(), desk.bench.data
+    phone = SoftPhone(http=desk.server.http, origin=ORIGIN).enrolled(desk.bench, person.username)
+    desk.sign_in(person)
+    (found,) = json.loads(run(data, "phone", "apps", person.username, "--json").stdout)
+    assert (found["name"], found["device"]) == ("iPhone", "Safari on iPhone")
+    assert "Safari on iPhone" in run(data, "phone", "apps", person.username).stdout
+    other = desk.bench.person()
+    assert isinstance(run(data, "phone", "remove-app", other.username, str(found["id"])).exception, BadRequest)
+    assert "ended: 1." in run(data, "phone", "remove-app", person.username, str(found["id"])).stdout
+    assert phone.look().status_code == 401
+    assert desk.server.session(desk.session).status_code == 401
+    assert "(none)" in run(data, "phone", "apps", person.username).stdout
 
 
 def test_the_outbox_is_shown(desk: Desk):

@@ -15,6 +15,7 @@ import pytest
 
 from tests.server.conftest import ORIGIN, PASSWORD, Bench, Databases, Person, Server, make_bench, now, running
 from tests.server.key_bench import KeyBench, bearer, hardware_model, key_options
+from tests.server.soft_phone import SoftPhone
 from tests.software_key import Maker
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.server.operator import people
@@ -157,6 +158,45 @@ class TestOnce:
             answers = fleet.race(lambda server: server.http.post(path, json=credential))  # noqa: B023
             assert statuses(answers) == [201] + [404] * 5
             assert len(self._keys(fleet, name)) == 1
+
+    def test_an_approval(self, fleet: Fleet):
+        """Asked for, answered and gone on with: each at all servers at once."""
+        for _ in range(ROUNDS):
+            person, ticket = fleet.bench.person(enrol=False), fleet.one.begin()
+            phone = SoftPhone(http=fleet.one.http, origin=ORIGIN).enrolled(fleet.bench, person.username)
+            fleet.one.password(ticket, person.username)
+            path = f"/api/sign-in/{ticket['transaction']}"
+            asked = fleet.race(lambda server: server.http.post(f"{path}/start", json={"method": "number-match"}))  # noqa: B023
+            assert statuses(asked) == [200] + [429] * 5
+            number = next(answer.json()["number"] for answer in asked if answer.status_code == 200)
+            approval = phone.look().json()["request"]["approval"]
+            content = {"approval": approval, "decision": "approve", "number": number}
+            signed = iter([{"signed": phone.sign("answer", content)} for _ in range(6)])
+            answered = fleet.race(lambda server: server.http.post("/api/phone/answer", json=next(signed)))  # noqa: B023
+            assert statuses(answered) == [204] + [409] * 5
+            gone_on = fleet.race(lambda server: server.http.post(f"{path}/approval"))  # noqa: B023
+            assert statuses(gone_on) == [200] + [409] * 5
+
+    def test_a_phones_signed_request(self, fleet: Fleet):
+        phone = SoftPhone(http=fleet.one.http, origin=ORIGIN)
+        phone.enrolled(fleet.bench, fleet.bench.person(enrol=False).username)
+        for _ in range(ROUNDS):
+            body = {"signed": phone.sign("look", {})}
+            answers = fleet.race(lambda server: server.http.post("/api/phone/request", json=body))  # noqa: B023
+            assert statuses(answers) == [200] + [409] * 5
+
+    def test_a_question_to_the_phone(self, fleet: Fleet):
+        """Asked in different sign-ins at once: the person is asked once."""
+        for _ in range(ROUNDS):
+            person = fleet.bench.person(enrol=False)
+            SoftPhone(http=fleet.one.http, origin=ORIGIN).enrolled(fleet.bench, person.username)
+            works = [
+                lambda at=at, path=f"/api/sign-in/{ticket['transaction']}/start": at.http.post(
+                    path, json={"method": "number-match"}
+                )
+                for at, ticket in awaiting_code(fleet, person.username)
+            ]
+            assert statuses(fleet.each(works)) == [200, 429, 429]
 
     @staticmethod
     def _of(fleet: Fleet, server: Server) -> KeyBench:

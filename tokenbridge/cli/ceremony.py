@@ -35,7 +35,7 @@ def site_options(command: F) -> F:
             click.option(
                 "--by",
                 "by",
-                type=click.Choice(["totp", "sms", "whatsapp", "recovery"]),
+                type=click.Choice(["number-match", "totp", "sms", "whatsapp", "recovery"]),
                 help="After the password, use this.",
             ),
             click.option(
@@ -72,6 +72,8 @@ def answers_from(options: Mapping[str, Any]) -> Answers:
 def sign_in_request(options: Mapping[str, Any], answers: Answers) -> dict[str, Any]:
     """The members of a request that signs in."""
     recovery = options["recovery"] or options.get("recovery_code_fd") is not None
+    # Who brings a code waits for no telephone, even if the site would rather ask that.
+    by_code = "totp" if options.get("code_fd") is not None else ""
     request: dict[str, Any] = {
         "url": options["url"],
         "ca": str(options["ca"].resolve()) if options["ca"] else "",
@@ -79,7 +81,7 @@ def sign_in_request(options: Mapping[str, Any], answers: Answers) -> dict[str, A
         "reader": options["reader"],
         "key": "" if options["key"] == "any" else options["key"],
         "username": options["username"],
-        "fallback": "recovery" if recovery else options.get("by") or "",
+        "fallback": "recovery" if recovery else options.get("by") or by_code,
         "wait_seconds": options["wait"],
     }
     wants_window = not answers.given and not terminal.is_interactive()
@@ -158,6 +160,7 @@ _SIMPLE: Final = {
     "touch-to-reset": "Touch {key} to erase it.",
     "replug-key": "Take {key} out and plug it in again.",
     "fingerprint": "Touch the sensor of {key} with the finger you want to add.",
+    "approve-on-phone": "Open the request on {sent_to} and type {number} there.",
     "sign-in-first": "First sign in at {origin}.",
     "registering": "Registering a security key for {account} at {rp}.",
 }

@@ -13,12 +13,14 @@ from tokenbridge.server.operator.office import opened
 
 @click.group()
 def phone() -> None:
-    """Telephone numbers that people have set up for codes.
+    """Telephone numbers that people have set up for codes, and their phone apps.
 
     \b
     Examples:
       tokenbridge server phone list alice
       tokenbridge server phone remove alice 3
+      tokenbridge server phone apps alice
+      tokenbridge server phone remove-app alice 2
     """
 
 
@@ -55,8 +57,48 @@ def remove(data: Path | None, /, *, user: str, phone_id: int, as_json: bool) -> 
     """
     with opened(data) as office:
         ended = telephones.remove(office, user, phone_id)
+    _removed(phone_id, ended, as_json=as_json)
+
+
+@phone.command()
+@click.argument("user")
+@as_json
+@click.pass_obj
+def apps(data: Path | None, /, *, user: str, as_json: bool) -> None:
+    """Show the phone apps of USER that approve sign-ins by a number.
+
+    \b
+    Examples:
+      tokenbridge server phone apps alice
+    """
+    with opened(data) as office:
+        found = telephones.apps(office, user)
     if as_json:
-        emit({"removed": phone_id, "sessions_ended": ended})
+        emit([{"id": row.id, "name": row.name, "device": row.device} for row in found])
+    else:
+        columns(("id", "name", "device"), [(row.id, row.name, row.device) for row in found])
+
+
+@phone.command("remove-app")
+@click.argument("user")
+@click.argument("app_id", metavar="ID", type=int)
+@as_json
+@click.pass_obj
+def remove_app(data: Path | None, /, *, user: str, app_id: int, as_json: bool) -> None:
+    """Remove the phone app ID of USER, because the telephone was lost for instance. The user's sessions end.
+
+    \b
+    Examples:
+      tokenbridge server phone remove-app alice 2
+    """
+    with opened(data) as office:
+        ended = telephones.remove_app(office, user, app_id)
+    _removed(app_id, ended, as_json=as_json)
+
+
+def _removed(number: int, ended: int, *, as_json: bool) -> None:
+    if as_json:
+        emit({"removed": number, "sessions_ended": ended})
     else:
         click.echo(f"Removed. Sessions that ended: {ended}.")
 

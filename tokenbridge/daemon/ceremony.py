@@ -19,6 +19,7 @@ from tokenbridge.card.base import CardSnapshot
 from tokenbridge.daemon.site import Offer, Verdict
 from tokenbridge.daemon.steps import (
     ANSWERABLE,
+    APPROVED_ELSEWHERE,
     CARD,
     KEY,
     PASSWORD,
@@ -65,6 +66,7 @@ from tokenbridge.daemon.steps import (
     TokenSigned,
     TryAgain,
     UseKey,
+    WaitForApproval,
     WaitForDevice,
     Waiting,
     Wish,
@@ -302,6 +304,8 @@ def _prove_otherwise(state: Sending | Proving | Keying, verdict: Verdict, *befor
 
 
 def _prove(state: Proving, before: tuple[Effect, ...]) -> Step:
+    if state.method in APPROVED_ELSEWHERE:
+        return state, (*before, WaitForApproval(method=state.method, offer=state.offer))
     return state, (*before, AskSecret(method=state.method, username=state.wish.username, offer=state.offer))
 
 

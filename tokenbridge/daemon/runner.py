@@ -31,6 +31,9 @@ FRESH_SECONDS: Final = 150
 
 _log = get("sign-in")
 
+FIRST_LOOK: Final = 1.0
+LONGEST_LOOK: Final = 5.0
+"""Seconds between two looks whether a telephone has answered."""
 QUESTIONS: Final = {steps.PASSWORD: "password", steps.RECOVERY: "recovery-code"}
 
 
@@ -100,6 +103,8 @@ class SignIn:
                 self._beside = self._start(self._card_beside_key(effect))
             case steps.Choose() | steps.AskLastTry() | steps.AskPin() | steps.AskSecret():
                 self._question = self._start(self._ask(effect))
+            case steps.WaitForApproval():
+                self._start(self._wait_for_approval(effect))
             case steps.Open() | steps.Look() | steps.Sign() | steps.Send() | steps.SendKey() | steps.Prove():
                 self._start(self._work(effect))
             case _:
@@ -184,6 +189,17 @@ class SignIn:
             told = {"method": message.method, "sent_to": message.sent_to}
         secret = await self._interaction.ask_text(kind, {**facts, "username": username, **told})
         return steps.SecretTyped(username=username, secret=secret, method=told["method"])
+
+    async def _wait_for_approval(self, effect: steps.WaitForApproval) -> Event:
+        """The site ends it: it says that there is an answer when the question is too old, and fails when all is."""
+        transaction = effect.offer.transaction
+        message = await self._sent(effect.method, effect.offer)
+        await self._interaction.progress("approve-on-phone", number=message.number, sent_to=message.sent_to)
+        wait = FIRST_LOOK
+        while not await self._site.is_answered(transaction):
+            await asyncio.sleep(wait)
+            wait = min(wait * 1.3, LONGEST_LOOK)
+        return self._decided(await self._site.send_approval(transaction))
 
     async def _sent(self, method: str, offer: Offer) -> Message:
         """The message of this sign-in: sent once, also when the code is typed again."""

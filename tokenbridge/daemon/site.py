@@ -68,10 +68,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A code that the site has sent. `sent_to` is masked."""
+    """A code that the site has sent, or a question to a telephone: then `number` is to be typed there. `sent_to` is
+    masked."""
 
     method: str
     sent_to: str
+    number: str = ""
 
 
 def origin_of(url: str) -> str:
@@ -193,9 +195,19 @@ class Site:
         """Have the site send a message. It may be of another kind than was asked for."""
         answer = await self.call("POST", f"/api/sign-in/{transaction}/start", {"method": method})
         try:
-            return Message(method=str(answer["method"])[:MAX_TEXT], sent_to=str(answer["sent_to"])[:MAX_TEXT])
-        except (KeyError, TypeError) as err:
+            texts = {name: str(answer[name])[:MAX_TEXT] for name in ("method", "sent_to")}
+            return Message(**texts, number=str(answer.get("number", ""))[:MAX_TEXT])
+        except (KeyError, TypeError, AttributeError) as err:
             raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
+
+    async def is_answered(self, transaction: str) -> bool:
+        """Whether the telephone has answered, or can't any more."""
+        answer = await self.call("GET", f"/api/sign-in/{transaction}/approval", None)
+        return not isinstance(answer, dict) or answer.get("answered") is not False
+
+    async def send_approval(self, transaction: str) -> Verdict:
+        """Go on with what the telephone has answered."""
+        return verdict_of(await self.call("POST", f"/api/sign-in/{transaction}/approval", None))
 
     async def send_code(self, transaction: str, method: str, code: Secret) -> Verdict:
         body = {"method": method, "code": text_of(code)}

@@ -18,8 +18,11 @@ CARD: Final = "card"
 KEY: Final = "key"
 SMS: Final = "sms"
 WHATSAPP: Final = "whatsapp"
-ANSWERABLE: Final = (PASSWORD, TOTP, WHATSAPP, SMS, RECOVERY)
+NUMBER_MATCH: Final = "number-match"
+ANSWERABLE: Final = (PASSWORD, NUMBER_MATCH, TOTP, WHATSAPP, SMS, RECOVERY)
 """Fallback methods that the bridge can ask for; a key is asked for otherwise."""
+APPROVED_ELSEWHERE: Final = (NUMBER_MATCH,)
+"""Of these, the ones that are answered on the telephone."""
 STARTED_FIRST: Final = (WHATSAPP, SMS)
 """Of these, the ones for which the site sends a message before there is a code."""
 
@@ -366,6 +369,14 @@ class AskSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WaitForApproval:
+    """Have the site ask the telephone, and wait until it has answered."""
+
+    method: str
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prove:
     offer: Offer
     method: str
@@ -386,6 +397,6 @@ class Tell:
 
 Effect: TypeAlias = (
     Open | WaitForDevice | Look | Choose | AskLastTry | AskPin | Sign | Send | UseKey | SendKey | Remember | AskSecret
-    | Prove | Withdraw | Tell
+    | WaitForApproval | Prove | Withdraw | Tell
 )  # fmt: skip
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]

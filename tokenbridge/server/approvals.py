@@ -35,6 +35,7 @@ class Asked:
     number: str
     waiting: bool
     expires_at: dt.datetime
+    seconds_left: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,13 @@ class Approvals:
         if row is None or row.stage in (Stage.USED, Stage.VOID):
             return None
         waiting = row.stage == Stage.ASKED and now < row.expires_at
-        return Asked(method=Method(row.method), number=self.number(row), waiting=waiting, expires_at=row.expires_at)
+        return Asked(
+            method=Method(row.method),
+            number=self.number(row),
+            waiting=waiting,
+            expires_at=row.expires_at,
+            seconds_left=max(0, math.ceil((row.expires_at - now).total_seconds())),
+        )
 
     def number(self, row: Approval) -> str:
         """Empty when nothing has to be typed."""

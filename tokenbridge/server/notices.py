@@ -56,7 +56,7 @@ class Notices:
     def declined(self, account: Account, address: str) -> None:
         """The person has said on the telephone that a sign-in was not theirs: somebody else knows the password."""
         place = f" (from the address {address})" if address else ""
-        self._tell(account, f"A sign-in{place} was declined on your phone, by somebody who knows your password")
+        self._tell(account, f"Somebody with your password tried to sign in{place} and was declined on your phone")
 
     def _tell(self, account: Account | Person, what: str) -> None:
         if account.email is None or not self.senders.has(Channel.MAIL):

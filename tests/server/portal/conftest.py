@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.conftest import PASSWORD, Bench, Databases, Person, Server, _client, make_bench, now, serving
+from tests.server.conftest import PASSWORD, Bench, Databases, Person, Server, _client, copied, make_bench, now, serving
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.server.operator import people
 from tokenbridge.server.store import accounts
@@ -114,6 +114,20 @@ def portal_at(data: Path, **options: Any) -> Iterator[Portal]:
     (data / "policy.toml").write_text(SELF_ENROL)
     with serving(data, port=port) as server:
         yield Portal(bench=bench, server=server, origin=origin)
+
+
+@contextmanager
+def with_outbox(pattern: Path, data: Path, databases: Databases) -> Iterator[Portal]:
+    """A portal with a development outbox, in a copy of the data directory `pattern`."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    origin = f"https://localhost:{port}"
+    with copied(pattern, data, databases) as folder:
+        file = folder / "server.toml"
+        file.write_text(re.sub(r"(?m)^origin = .*$", f'origin = "{origin}"\noutbox = true', file.read_text()))
+        (folder / "policy.toml").write_text(SELF_ENROL)
+        with serving(folder, port=port) as server:
+            yield Portal(bench=Bench(data=folder, pki=RigPki.create(now=now())), server=server, origin=origin)
 
 
 @pytest.fixture

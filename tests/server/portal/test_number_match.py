@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import datetime as dt
 import threading
@@ -17,6 +18,9 @@ import pytest
 from tests.server.conftest import Person, now
 from tests.server.portal.conftest import Portal, Visitor
 from tests.server.soft_phone import SoftPhone, base64url, forged
+from tokenbridge.daemon.site import Site, Sites
+from tokenbridge.interaction import Secret
+from tokenbridge.server.administration import acts
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.operator import people
 from tokenbridge.server.phone_requests import PhoneRequests
@@ -236,7 +240,7 @@ class TestSettingUp:
     def test_the_help_desk_takes_it_away_with_the_numbers(self, owner: Owner):
         with owner.portal.bench.office() as opened, opened.database.write() as tx:
             account = accounts.get(tx, owner.person.username)
-            assert phone_apps.remove_all(tx, account.id) == 1
+            assert acts.remove(tx, account, acts.Held.PHONES, now()) == 1
         assert owner.phone.look().status_code == 401
 
 
@@ -380,6 +384,29 @@ class TestAnswering:
             policy.write_text(before)
         assert offered == ["totp"]
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "method-not-offered")
+
+
+def test_the_bridge_waits_for_the_telephone(owner: Owner):
+    """With the client that `tokenbridge sign-in --by number-match` uses."""
+
+    async def work() -> tuple[bool, bool, str]:
+        sites = Sites(5, owner.portal.bench.data / "tls" / "ca.pem")
+        site = Site(sites.client(None), owner.portal.origin)
+        try:
+            offer = await site.open()
+            secret = Secret(bytearray(owner.person.password.encode()))
+            await site.send_password(offer.transaction, owner.person.username, secret)
+            message = await site.start_method(offer.transaction, "number-match")
+            before = await site.is_answered(offer.transaction)
+            asked = await asyncio.to_thread(owner.phone.look)
+            approval = asked.json()["request"]["approval"]
+            await asyncio.to_thread(owner.phone.answer, approval, "approve", message.number)
+            after = await site.is_answered(offer.transaction)
+            return before, after, (await site.send_approval(offer.transaction)).decision
+        finally:
+            await sites.close()
+
+    assert asyncio.run(work()) == (False, True, "allow")
 
 
 class TestSignedRequests:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.foreign.webauthn.conftest import _browser
-from tests.server.conftest import Bench, Databases, Person, copied, serving
-from tests.server.portal.conftest import SELF_ENROL, Portal
+from tests.server.conftest import Databases, Person
+from tests.server.portal.conftest import Portal, with_outbox
 from tests.server.portal.test_browser import SCREENS, Window
-from tokenbridge.rig.pki import RigPki
 from tokenbridge.server.store.approval_schema import Approval
 
 pytestmark = [
@@ -44,17 +41,10 @@ SHOWN = "async () => (await (await navigator.serviceWorker.ready).getNotificatio
 
 
 @pytest.fixture(scope="module")
-def portal(tmp_path_factory: pytest.TempPathFactory, pki: RigPki, _pattern, databases: Databases) -> Iterator[Portal]:
+def portal(tmp_path_factory: pytest.TempPathFactory, _pattern, databases: Databases) -> Iterator[Portal]:
     """With an outbox: its push service is the one that the phone subscribes to."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    origin = f"https://localhost:{port}"
-    with copied(_pattern, tmp_path_factory.mktemp("phone-app") / "data", databases) as data:
-        text = (data / "server.toml").read_text()
-        (data / "server.toml").write_text(re.sub(r"(?m)^origin = .*$", f'origin = "{origin}"\noutbox = true', text))
-        (data / "policy.toml").write_text(SELF_ENROL)
-        with serving(data, port=port) as server:
-            yield Portal(bench=Bench(data=data, pki=pki), server=server, origin=origin)
+    with with_outbox(_pattern, tmp_path_factory.mktemp("phone-app") / "data", databases) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +119,11 @@ def set_up(computer: Window, phone: Window, person: Person) -> None:
     title(phone.page, "Type this number on your computer")
     phone.look("phone-number")
     assert code not in phone.page.url
-    computer.fill("Number on your phone", phone.page.locator(".portal-number").inner_text())
+    number = phone.page.locator(".portal-number").inner_text()
+    phone.page.reload()
+    title(phone.page, "Type this number on your computer")
+    expect(phone.page.locator(".portal-number")).to_have_text(number)
+    computer.fill("Number on your phone", number)
     computer.press("Done")
     expect(computer.page.get_by_text("Your phone is set up.")).to_be_visible()
     computer.look("phone-apps")

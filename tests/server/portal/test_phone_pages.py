@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from html import unescape
 
 import pytest
 
-from tests.server.conftest import Bench, Databases, Person, copied, serving
-from tests.server.portal.conftest import SELF_ENROL, Portal, Visitor
+from tests.server.conftest import Bench, Databases, Person, serving
+from tests.server.portal.conftest import Portal, Visitor, with_outbox
 from tests.server.test_cli import Cli
-from tokenbridge.rig.pki import RigPki
 from tokenbridge.server.store import sent_codes
 
 
 @pytest.fixture
-def portal(tmp_path, pki: RigPki, _pattern, databases: Databases) -> Iterator[Portal]:
+def portal(tmp_path, _pattern, databases: Databases) -> Iterator[Portal]:
     """A portal of the test's own, with an outbox."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    origin = f"https://localhost:{port}"
-    with copied(_pattern, tmp_path / "data", databases) as data:
-        text = (data / "server.toml").read_text()
-        (data / "server.toml").write_text(re.sub(r"(?m)^origin = .*$", f'origin = "{origin}"\noutbox = true', text))
-        (data / "policy.toml").write_text(SELF_ENROL)
-        with serving(data, port=port) as server:
-            yield Portal(bench=Bench(data=data, pki=pki), server=server, origin=origin)
+    with with_outbox(_pattern, tmp_path / "data", databases) as made:
+        yield made
 
 
 @pytest.fixture

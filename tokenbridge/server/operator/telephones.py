@@ -1,4 +1,4 @@
-"""Telephone numbers and the development outbox, as an operator sees them. Numbers are masked here too."""
+"""Telephone numbers, phone apps and the development outbox, as an operator sees them. Numbers are masked here too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tokenbridge.server import numbers
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.operator.office import Office
 from tokenbridge.server.senders.outbox import Outbox
-from tokenbridge.server.store import accounts, phones, sessions
+from tokenbridge.server.store import accounts, phone_apps, phones, sessions
+from tokenbridge.server.store.phone_app_schema import PhoneApp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,26 @@ def remove(office: Office, username: str, phone_id: int) -> int:
         phones.remove(tx, phone_id)
         ended = sessions.end_all(tx, account.id, office.now())
         office.record(tx, "phone-removed", account.username, phone=phone_id, sessions_ended=ended)
+    return ended
+
+
+def apps(office: Office, username: str) -> list[PhoneApp]:
+    """The confirmed phone apps. Raises `BadRequest` for an unknown user."""
+    with office.database.read() as tx:
+        return phone_apps.of(tx, accounts.get(tx, username).id)
+
+
+def remove_app(office: Office, username: str, app_id: int) -> int:
+    """As `remove`."""
+    with office.database.write() as tx:
+        account = accounts.get(tx, username)
+        if phone_apps.get(tx, app_id, account.id) is None:
+            raise BadRequest(
+                f"{account.username} has no phone app {app_id}.", next_step="See `tokenbridge server phone apps`."
+            )
+        phone_apps.remove(tx, app_id)
+        ended = sessions.end_all(tx, account.id, office.now())
+        office.record(tx, "phone-app-removed", account.username, phone_app=app_id, sessions_ended=ended)
     return ended
 
 

@@ -55,6 +55,7 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "approval-given": "Approved on your phone",
         "approval-denied": "Declined on your phone",
         "approval-wrong-number": "Wrong number typed on your phone",
+        "phone-app-removed": "Phone app removed by your organisation",
         "phone-app-scanned": "A phone has scanned your QR code",
         "user-added": "Account made",
         "reported": "You reported something",

@@ -53,7 +53,8 @@ class NewApproval:
 def ask(tx: Session, new: NewApproval, now: dt.datetime) -> int:
     """Store a question; returns its number. The account's older ones are void: there is one at a time."""
     connection = tx.connection()
-    connection.execute(delete(Approval).where(Approval.created_at < now - KEEP))
+    old = select(Approval.id).where(Approval.created_at < now - KEEP).limit(1000).with_for_update(skip_locked=True)
+    connection.execute(delete(Approval).where(Approval.id.in_(old)))
     older = (Approval.account_id == new.account_id, Approval.stage.in_(_LIVE))
     connection.execute(update(Approval).where(*older).values(stage=Stage.VOID))
     values = {name: getattr(new, name) for name in new.__slots__}

@@ -10,7 +10,7 @@ const sections = Object.fromEntries([...document.querySelectorAll("[data-view]")
 const alertLine = document.getElementById("problem");
 const status = document.getElementById("status");
 
-let phone = null; // {pair, phone, account, name}
+let phone = null; // {pair, phone, account, match}: the key, its name here, whose it is, the number of the set-up
 let worker = null;
 let shown = "";
 let question = null;
@@ -76,7 +76,7 @@ function follow(found) {
   put("client", found.request.client);
   put("device", found.request.device || "not known");
   put("where", where(found.request));
-  put("when", new Date(found.request.asked_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+  put("when", new Date(found.request.asked_at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" }));
   show("request");
 }
 
@@ -117,7 +117,7 @@ async function enrol(code, name) {
   const pair = await newKey();
   const content = { code, name };
   const found = await send("/api/phone/enrolment", "enrol", pair, { jwk: await publicJwk(pair) }, content);
-  phone = { pair, phone: found.phone, account: found.account, name };
+  phone = { pair, phone: found.phone, account: found.account, match: found.number };
   await save(phone);
   history.replaceState(null, "", location.pathname);
   put("account", found.account);
@@ -212,6 +212,7 @@ async function start() {
     return show("start");
   }
   put("account", phone.account);
+  put("match", phone.match);
   show("ready");
   now();
 }
