@@ -10,7 +10,7 @@ import pytest
 from tests.server.conftest import Bench
 from tests.server.test_cli import Cli
 from tokenbridge.errors import BadRequest
-from tokenbridge.server.administration import people_file
+from tokenbridge.server.administration import people_rows
 
 STAFF = """username,display_name,email,nhs_uid,groups
 alice,Alice Archer,Alice@Example.org,555000000123,nurses; ward 7
@@ -80,9 +80,9 @@ def test_many_faults_are_cut_short(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people_file, "MAX_ROWS", 2)
-    with pytest.raises(BadRequest, match="more than 2 lines"):
+    monkeypatch.setattr(people_rows, "MAX_ROWS", 1)
+    with pytest.raises(BadRequest, match="more than 1 lines"):
         cli("user", "import", write(tmp_path, STAFF))
-    monkeypatch.setattr(people_file, "MAX_BYTES", 20)
+    monkeypatch.setattr(people_rows, "MAX_BYTES", 20)
     with pytest.raises(BadRequest, match="larger than"):
         cli("user", "import", write(tmp_path, STAFF))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from tokenbridge.server.store import app_schema, hand_over_schema, key_schema, method_schema, role_schema
+from tokenbridge.server.store import admin_schema, app_schema, hand_over_schema, key_schema, method_schema, role_schema
 from tokenbridge.server.store.schema import Base
 
-TABLES = (app_schema, hand_over_schema, key_schema, method_schema, role_schema)
+TABLES = (admin_schema, app_schema, hand_over_schema, key_schema, method_schema, role_schema)
 """Imported so that `Base` knows their tables."""
 
 connection = context.config.attributes["connection"]

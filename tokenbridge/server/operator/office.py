@@ -17,7 +17,7 @@ from tokenbridge.errors import SetupError
 from tokenbridge.server import keys, numbers, settings, tls, totp
 from tokenbridge.server.keys import KeyRing
 from tokenbridge.server.settings import Settings
-from tokenbridge.server.store import accounts, audit, phones
+from tokenbridge.server.store import accounts, audit, code_sheets, phones
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.method_schema import OutboxMessage, PendingApp
 from tokenbridge.server.store.upgrade import upgrade
@@ -112,7 +112,8 @@ def rotate_keys(office: Office) -> int:
 
 
 def _renew_phones(tx: Session, ring: KeyRing) -> None:
-    """Numbers by the new key. Apps that await their confirmation and the outbox are for minutes: they go."""
+    """Numbers by the new key. Apps that await their confirmation, the outbox and sheets of codes are for
+    minutes: they go."""
     for row in phones.everything(tx):
         context = numbers.context(row.account_id)
         number = ring.decrypt(row.number, context=context)
@@ -120,3 +121,4 @@ def _renew_phones(tx: Session, ring: KeyRing) -> None:
         row.number_hash = ring.seal(numbers.sealed_bytes(number.decode()))
     tx.execute(delete(PendingApp))
     tx.execute(delete(OutboxMessage))
+    code_sheets.forget_all(tx)
