@@ -54,10 +54,15 @@ from tokenbridge.server.notices import Notices
 from tokenbridge.server.password_sign_in import PasswordSignIn
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_log import PolicyLog
+from tokenbridge.server.policy_place import PolicyPlace
 from tokenbridge.server.portal import (
     activity_pages,
     admin_account_pages,
+    admin_import_pages,
+    admin_model_pages,
     admin_pages,
+    admin_policy_pages,
+    admin_trust_pages,
     app_pages,
     app_password_pages,
     card_pages,
@@ -74,6 +79,7 @@ from tokenbridge.server.portal import (
 from tokenbridge.server.portal import problems as portal_problems
 from tokenbridge.server.portal.front import Front, environment
 from tokenbridge.server.portal.statics import StaticFiles
+from tokenbridge.server.portal.upload import SIZES
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.risk import RiskDesk
 from tokenbridge.server.second_step import SecondStep
@@ -98,7 +104,11 @@ PAGES: Final = tuple(
     for pages in (
         activity_pages,
         admin_account_pages,
+        admin_import_pages,
+        admin_model_pages,
         admin_pages,
+        admin_policy_pages,
+        admin_trust_pages,
         app_pages,
         app_password_pages,
         card_pages,
@@ -175,7 +185,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     _routes(app, settings)
     # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
     strict = settings.tls_cert is not None
-    app.add_middleware(Envelope, strict_transport=strict, fault=partial(portal_problems.fault, front))
+    app.add_middleware(Envelope, strict_transport=strict, fault=partial(portal_problems.fault, front), rooms=SIZES)
     return app
 
 
@@ -260,7 +270,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         recovery=RecoveryCodes(changes=changes),
         own_sessions=OwnSessions(changes=changes),
         activity=Activity(changes=changes),
-        administration=administration(changes, parts.passwords.policy),
+        administration=administration(changes, parts.passwords.policy, PolicyPlace(path=settings.policy_file)),
         templates=environment(),
     )
 
