@@ -38,6 +38,8 @@ def line_of(text: str, fault: str) -> int | None:
     toml = _TOML.search(fault)
     if toml is not None:
         return int(toml[1])
+    if "(at end of document)" in fault:
+        return text.count("\n") + 1
     place = _PLACE.match(fault)
     if place is None:
         return None

@@ -174,10 +174,11 @@ def context_of(tx: Session, case: Case) -> Context:
         )
     account = accounts.get(tx, case.user)
     who = person(tx, account.id)
+    own, methods = (who.groups, who.enrolled) if who is not None else (frozenset[str](), frozenset[Method]())
     return Context(
         client=case.client,
-        enrolled=(who.enrolled if who is not None else frozenset()) | case.enrolled,
-        groups=groups.of(tx, account.id) | case.groups,
+        enrolled=methods | case.enrolled,
+        groups=(own - {groups.UNENROLLED} if case.enrolled else own) | case.groups,
         now=case.at,
         account=account.username,
         address=case.address,

@@ -25,7 +25,7 @@ from tokenbridge.wire.names import rfc4514
 MAX_LISTED: Final = 8
 MAX_URL: Final = 1024
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]{0,38})){1,32}", re.ASCII)
-_NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f](.{0,126}[^\s\x00-\x1f\x7f])?")
+_NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]{0,126}[^\s\x00-\x1f\x7f])?")
 _URL: Final = re.compile(r"[\x21-\x7e]+")
 
 

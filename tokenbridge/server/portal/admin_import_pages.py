@@ -40,7 +40,8 @@ async def import_people(sent: Uploads) -> Response:
             return await _imported(sent, data)
         found = await admin.change(admin.desks.people.check, data)
     except BadRequest as err:
-        return _refused(admin, err, text)
+        # What came from a file is mended there: a text beside the next file would be one too many.
+        return _refused(admin, err, "" if sent.files else text)
     if sent.text("do", 8) == "list":
         return attachment("import.csv", _listed(found))
     return admin.page("import-check.html", imported=found, text=text, shown=MOST_SHOWN, days=USUAL_DAYS)
@@ -71,6 +72,8 @@ def _sent(sent: Upload) -> bytes:
     file, pasted = sent.files.get("file", b""), sent.text("csv", 2 * MAX_UPLOAD).replace("\r\n", "\n")
     if file and pasted.strip():
         raise BadRequest("There is a file and pasted text.", next_step="Give one of them.")
+    if not file and not pasted.strip():
+        raise BadRequest("There is neither a file nor text.", next_step="Choose a file, or paste its text.")
     return file or pasted.encode("utf-8", "surrogatepass")
 
 

@@ -94,6 +94,7 @@ async def _faults(admin: Admin, text: str, given: Proposal, err: PolicyInvalid) 
         f"The policy has {count} fault{'' if count == 1 else 's'}.", next_step="Mend the text and check it again."
     )
     found = [(line_of(text, fault), fault) for fault in err.faults[:MOST_FAULTS]]
+    found.sort(key=lambda place: place[0] or 0)
     return await _editor(admin, text, given.seen, error=error, faults=found)
 
 
