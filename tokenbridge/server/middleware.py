@@ -147,8 +147,9 @@ class _Stream:
         return message
 
     async def spill(self) -> bool:
-        """Drop what nobody has read, up to a bound. False: there is more of it."""
+        """Drop what nobody has read, up to a bound in size and time. False: there is more of it."""
         left = self._read + MAX_SPILL
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + BODY_SECONDS)
         try:
             while not self._over and self._read <= left:
                 await self._next()

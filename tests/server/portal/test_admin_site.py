@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import re
 import threading
@@ -337,7 +338,9 @@ def policy_file(portal: Portal) -> Iterator[Path]:
 
 
 def propose(visitor: Visitor, text: str, do: str, **fields: str) -> httpx.Response:
-    return visitor.upload("/admin/policy/edit", {}, {"text": text, "do": do, **fields})
+    """Send the editor's form, `apply` as if this very text had been checked."""
+    checked = hashlib.sha256(text.encode()).hexdigest()
+    return visitor.upload("/admin/policy/edit", {}, {"text": text, "do": do, "checked": checked, **fields})
 
 
 class TestPolicy:
@@ -364,6 +367,14 @@ class TestPolicy:
         assert held is not None
         assert unescape(held[1]) == SELF_ENROL
         assert propose(site_admin, unescape(held[1]), "apply").status_code == 303
+        assert policy_file.read_text() == SELF_ENROL
+
+    def test_a_text_that_was_changed_after_its_check_is_checked_again(self, site_admin: Visitor, policy_file: Path):  # noqa: F811
+        site_admin.get("/admin/policy/edit")
+        site_admin.last = propose(site_admin, SELF_ENROL + "# looked at\n", "check")
+        page = propose(site_admin, SELF_ENROL + "# not looked at\n", "apply", checked=site_admin.hidden()["checked"])
+        assert page.status_code == 200
+        assert "Apply this policy?" in page.text
         assert policy_file.read_text() == SELF_ENROL
 
     def test_the_server_follows(self, site_admin: Visitor, policy_file: Path):  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path
@@ -61,8 +62,10 @@ async def edit(sent: Uploads) -> Response:
         typed=sent.text("confirm", MAX_TEXT),
         address=client_address(admin.visit.request),
     )
+    # What is applied is what was looked at: a text that was changed since is checked again.
+    same = hashlib.sha256(given.content).hexdigest() == sent.text("checked", 64)
     try:
-        if what != "apply":
+        if what != "apply" or not same:
             checked = await admin.look(admin.desks.policy.check, given)
             if what == "save":
                 return attachment("policy.toml", given.content, "application/toml")
@@ -84,8 +87,9 @@ def _text(sent: Upload) -> str:
 
 
 def _checked(admin: Admin, text: str, given: Proposal, checked: Checked) -> Response:
-    error = BadRequest(f"Type “{checked.words}” to confirm.") if given.typed else None
-    return admin.form("policy-check.html", error, text=text, seen=given.seen, checked=checked)
+    error = BadRequest(f"Type “{checked.words}” to confirm.") if given.typed and checked.words else None
+    digest = hashlib.sha256(given.content).hexdigest()
+    return admin.form("policy-check.html", error, text=text, seen=given.seen, checked=checked, digest=digest)
 
 
 async def _faults(admin: Admin, text: str, given: Proposal, err: PolicyInvalid) -> Response:

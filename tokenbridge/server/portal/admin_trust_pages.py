@@ -131,6 +131,6 @@ async def _rule_page(
 
 
 def _asked_page(admin: Admin, asked: Asked, given: Changing, **values: Any) -> Response:
-    error = BadRequest(f"Type “{asked.words}” to confirm.") if given.typed else None
+    error = BadRequest(f"Type “{asked.words}” to confirm.") if given.typed and asked.words else None
     template = "trust-remove.html" if asked.after is None else "trust-change.html"
     return admin.form(template, error, asked=asked, seen=given.digest, flags=FLAGS, lists=LISTS, **values)
