@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tokenbridge.errors import NotAllowedNow, Outdated, SetupError
+from tests.server.conftest import Bench, now
+from tokenbridge.errors import NotAllowedNow, Outdated, SetupError, TooMany
 from tokenbridge.server import policy_place
+from tokenbridge.server.administration import lock_out
 from tokenbridge.server.policy_place import NO_FILE, PolicyPlace
 
 
@@ -98,3 +102,51 @@ def test_a_file_that_is_too_large_is_not_taken_for_a_policy(place: PolicyPlace):
     place.path.write_bytes(b"#" * ((1 << 20) + 1))
     with pytest.raises(SetupError, match="larger than 1 MiB"):
         place.read()
+
+
+REPLACE = (
+    "import sys; from pathlib import Path; from tokenbridge.errors import Outdated;"
+    "from tokenbridge.server.operator import office; from tokenbridge.server.policy_place import PolicyPlace\n"
+    "with office.opened(Path(sys.argv[1])) as opened:\n"
+    "    place = PolicyPlace(path=opened.settings.policy_file)\n"
+    "    print('ready', flush=True); sys.stdin.readline()\n"
+    "    try:\n"
+    "        with opened.database.write():\n"
+    "            place.replace(sys.argv[2].encode(), expected_digest=sys.argv[3])\n"
+    "    except Outdated:\n"
+    "        print('outdated')\n"
+    "    else:\n"
+    "        print('won')\n"
+)
+
+
+def test_of_many_processes_one_is_first_and_the_others_are_told(fresh: Bench):
+    place = PolicyPlace(path=fresh.data / "policy.toml")
+    place.path.write_bytes(b"old")
+    seen = place.read().digest
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REPLACE, str(fresh.data), f"text {number}", seen],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = [process.communicate(timeout=30)[0].strip() for process in processes]
+    assert sorted(told) == ["outdated", "outdated", "outdated", "won"]
+    assert place.path.read_text() == f"text {told.index('won')}"
+
+
+def test_too_many_who_compare_at_once_are_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lock_out, "AT_ONCE", 0)
+    monkeypatch.setattr(lock_out, "PATIENCE", 0.05)
+    with pytest.raises(TooMany):
+        lock_out.Survey().effect(None, None, None, now())  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -98,6 +98,16 @@ class Effect:
         return self.stranded_count > 0 and self.able_after == 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """An account, and the ways in which it can begin in both situations."""
+
+    account: Account
+    context: Context
+    before: tuple[Supposition, ...]
+    after: tuple[Supposition, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The same accounts in two situations, at one hour. Nothing unusual is noticed."""
@@ -110,20 +120,7 @@ class Comparison:
     def differences(self, account: Account) -> Iterator[Difference]:
         """Each way in which the account can begin today, at each client and from each network that a rule of either
         policy names, where the outcome or the methods differ."""
-        ways = tuple(self._ways_before(account))
-        for client, address in _places(self.before.policy, self.after.policy):
-            context = context_of(self.tx, Case(client=client, user=account.username, address=address, at=self.now))
-            for way in ways:
-                old, new = _decided(self.before, way, context), _decided(self.after, way, context)
-                if _told(old) != _told(new):
-                    yield Difference(
-                        user=account.username,
-                        evidence=way.name,
-                        client=client,
-                        address=address,
-                        before=old,
-                        after=new,
-                    )
+        yield from self._differences(self._subject(account))
 
     def effect(self, own: Account, address: str, seconds: float, *, issuer: str = "") -> Effect:
         """Of all accounts, that of who asks first: it is judged from its own `address`. It takes `seconds` at most.
@@ -131,34 +128,58 @@ class Comparison:
         `issuer` is the name of the authority in question, where it is about one."""
         everybody = accounts.everybody(self.tx)
         found, end = Effect(accounts=len(everybody)), time.monotonic() + seconds
-        anywhere = sorted({place for _, place in _places(self.before.policy, self.after.policy)})
+        anywhere = sorted({place for _, place in self._places()})
         for account in sorted(everybody, key=lambda account: account.id != own.id):
             if found.compared and time.monotonic() > end:
                 break
-            mine = account.id == own.id
-            if issuer and any(proof.issuer == issuer for way in self._ways_before(account) for proof in way.proofs):
+            mine, subject = account.id == own.id, self._subject(account)
+            if issuer and any(proof.issuer == issuer for way in subject.before for proof in way.proofs):
                 found.believed += 1
-            self._add(found, account, [address] if mine else anywhere, own=mine)
+            self._add(found, subject, [address] if mine else anywhere, own=mine)
         return found
 
-    def _ways_before(self, account: Account) -> Iterator[Supposition]:
-        return _ways(self.tx, account, self.before, self.now)
+    def _subject(self, account: Account) -> _Subject:
+        context = context_of(self.tx, Case(user=account.username, at=self.now))
+        ways = tuple(self._ways(account, self.before))
+        same = self.before.trust is self.after.trust and self.before.models is self.after.models
+        return _Subject(account, context, ways, ways if same else tuple(self._ways(account, self.after)))
 
-    def _add(self, found: Effect, account: Account, addresses: Sequence[str], *, own: bool) -> None:
+    def _ways(self, account: Account, situation: Situation) -> Iterator[Supposition]:
+        return supposed.of_account(self.tx, account, situation.trust, situation.models, self.now)
+
+    def _places(self) -> Sequence[tuple[str, str]]:
+        return tuple(_places(self.before.policy, self.after.policy))
+
+    def _differences(self, subject: _Subject) -> Iterator[Difference]:
+        for client, address in self._places():
+            context = replace(subject.context, client=client, address=address)
+            for way in subject.before:
+                old, new = _decided(self.before.policy, way, context), _decided(self.after.policy, way, context)
+                if _told(old) != _told(new):
+                    yield Difference(
+                        user=subject.account.username,
+                        evidence=way.name,
+                        client=client,
+                        address=address,
+                        before=old,
+                        after=new,
+                    )
+
+    def _add(self, found: Effect, subject: _Subject, addresses: Sequence[str], *, own: bool) -> None:
         found.compared += 1
         if self.before.policy is not self.after.policy:
-            more = list(self.differences(account))
+            more = list(self._differences(subject))
             found.treated_differently += bool(more)
             found.differences += more[: MOST_TOLD - len(found.differences)]
-        if account.disabled:
+        if subject.account.disabled:
             return
-        if _gets_in(self, self.after, account, addresses):
+        if _gets_in(self.after.policy, subject.after, subject.context, addresses):
             found.able_after += 1
-        elif _gets_in(self, self.before, account, addresses):
+        elif _gets_in(self.before.policy, subject.before, subject.context, addresses):
             found.stranded_count += 1
             found.own = found.own or own
             if len(found.stranded) < MOST_TOLD:
-                found.stranded.append(account.username)
+                found.stranded.append(subject.account.username)
 
 
 def context_of(tx: Session, case: Case) -> Context:
@@ -187,22 +208,14 @@ def context_of(tx: Session, case: Case) -> Context:
     )
 
 
-def _gets_in(by: Comparison, situation: Situation, account: Account, addresses: Sequence[str]) -> bool:
+def _gets_in(policy: Policy, ways: Sequence[Supposition], context: Context, addresses: Sequence[str]) -> bool:
     """Whether there is any way into the portal from any of these addresses."""
-    ways = tuple(_ways(by.tx, account, situation, by.now))
-    for address in addresses if ways else ():
-        context = context_of(by.tx, Case(user=account.username, address=address, at=by.now))
-        if any(_decided(situation, way, context).outcome is not Outcome.DENY for way in ways):
-            return True
-    return False
+    places = [replace(context, client=PORTAL, address=address) for address in addresses]
+    return any(_decided(policy, way, place).outcome is not Outcome.DENY for place in places for way in ways)
 
 
-def _ways(tx: Session, account: Account, situation: Situation, now: dt.datetime) -> Iterator[Supposition]:
-    return supposed.of_account(tx, account, situation.trust, situation.models, now)
-
-
-def _decided(situation: Situation, way: Supposition, context: Context) -> Decision:
-    return decide(situation.policy, assess(way.proofs), context)
+def _decided(policy: Policy, way: Supposition, context: Context) -> Decision:
+    return decide(policy, assess(way.proofs), context)
 
 
 def _told(decision: Decision) -> dict[str, Any]:

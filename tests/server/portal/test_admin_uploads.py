@@ -99,6 +99,7 @@ class TestBounds:
 
         def endless():
             nonlocal sent
+            yield b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\n'
             while sent < 64 << 20:
                 sent += 1 << 16
                 yield b"x" * (1 << 16)

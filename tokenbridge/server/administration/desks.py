@@ -10,6 +10,7 @@ from tokenbridge.server.administration.dashboard import Dashboard
 from tokenbridge.server.administration.directory import Directory
 from tokenbridge.server.administration.help_desk import HelpDesk
 from tokenbridge.server.administration.key_models import ModelDesk
+from tokenbridge.server.administration.lock_out import Survey
 from tokenbridge.server.administration.people_import import PeopleImport
 from tokenbridge.server.administration.policy_changes import PolicyChanges
 from tokenbridge.server.administration.standing import Standing
@@ -35,7 +36,7 @@ class Administration:
 
 
 def administration(changes: Changes, policy: PolicyBook, place: PolicyPlace) -> Administration:
-    gate = Gate(changes=changes)
+    gate, survey = Gate(changes=changes), Survey()
     return Administration(
         directory=Directory(gate=gate, models=changes.rule.models),
         accounts=AccountChanges(gate=gate),
@@ -44,7 +45,7 @@ def administration(changes: Changes, policy: PolicyBook, place: PolicyPlace) -> 
         trail=Trail(gate=gate),
         dashboard=Dashboard(gate),
         standing=Standing(gate=gate, policy=policy.current),
-        trust=TrustChanges(gate=gate, policy=policy.current),
+        trust=TrustChanges(gate=gate, policy=policy.current, survey=survey),
         models=ModelDesk(gate=gate),
-        policy=PolicyChanges(gate=gate, place=place, current=policy.current),
+        policy=PolicyChanges(gate=gate, place=place, current=policy.current, survey=survey),
     )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy.orm import Session
 
+from tokenbridge.errors import TooMany
 from tokenbridge.server.administration.authority import Authority
 from tokenbridge.server.policy_effects import Comparison, Effect, Situation
 
 SECONDS: Final = 20.0
 """For comparing accounts; a change of more accounts than that takes is told to be compared in part."""
+AT_ONCE: Final = 2
+PATIENCE: Final = 5.0
+"""Seconds that somebody waits for others."""
 OWN: Final = "I lock myself out"
 NOBODY: Final = "Nobody can sign in"
 
@@ -27,9 +32,22 @@ class Change:
     issuer: str = ""
 
 
-def effect(tx: Session, by: Authority, change: Change, now: dt.datetime) -> Effect:
-    comparison = Comparison(tx=tx, before=change.before, after=change.after, now=now)
-    return comparison.effect(by.live.account, change.address, SECONDS, issuer=change.issuer)
+class Survey:
+    """Compares accounts for a few at a time: many who ask at once must not take a server's threads. Safe between
+    threads."""
+
+    def __init__(self) -> None:
+        self._room = threading.BoundedSemaphore(AT_ONCE)
+
+    def effect(self, tx: Session, by: Authority, change: Change, now: dt.datetime) -> Effect:
+        """Raises `TooMany` when others are being answered."""
+        if not self._room.acquire(timeout=PATIENCE):
+            raise TooMany("Accounts are being compared for somebody else.")
+        try:
+            comparison = Comparison(tx=tx, before=change.before, after=change.after, now=now)
+            return comparison.effect(by.live.account, change.address, SECONDS, issuer=change.issuer)
+        finally:
+            self._room.release()
 
 
 def words(effect: Effect) -> str:

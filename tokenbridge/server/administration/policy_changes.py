@@ -11,6 +11,7 @@ from tokenbridge.errors import NotAllowedNow, NotFound
 from tokenbridge.server import policy_book
 from tokenbridge.server.administration import lock_out
 from tokenbridge.server.administration.authority import Gate, Task
+from tokenbridge.server.administration.lock_out import Survey
 from tokenbridge.server.policy_book import Edition
 from tokenbridge.server.policy_effects import Effect, Situation
 from tokenbridge.server.policy_place import NO_FILE, Held, PolicyPlace
@@ -58,6 +59,7 @@ class PolicyChanges:
     gate: Gate
     place: PolicyPlace
     current: Callable[[], Edition]
+    survey: Survey
 
     def open(self, session_token: str) -> Opened:
         """Raises `SetupError` when the file can't be read."""
@@ -86,7 +88,7 @@ class PolicyChanges:
         )
         change = lock_out.Change(before=before, after=after, address=given.address)
         with self.gate.looking(session_token, Task.GOVERN) as (tx, by):
-            effect = lock_out.effect(tx, by, change, now)
+            effect = self.survey.effect(tx, by, change, now)
         return Checked(
             edition=new,
             effect=effect,

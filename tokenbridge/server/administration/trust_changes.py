@@ -13,6 +13,7 @@ from tokenbridge.errors import BadRequest, Outdated, Rejected, SetupError
 from tokenbridge.server import trust
 from tokenbridge.server.administration import authorities, lock_out, trust_words
 from tokenbridge.server.administration.authority import Gate, Task
+from tokenbridge.server.administration.lock_out import Survey
 from tokenbridge.server.administration.trust_words import AnchorView
 from tokenbridge.server.policy_book import Edition
 from tokenbridge.server.policy_effects import Effect, Situation
@@ -46,6 +47,7 @@ class TrustChanges:
 
     gate: Gate
     policy: Callable[[], Edition]
+    survey: Survey
 
     def one(self, session_token: str, number: int) -> Anchor:
         with self.gate.looking(session_token, Task.GOVERN) as (tx, _):
@@ -114,7 +116,7 @@ class TrustChanges:
         then, now_trusted = (Situation(policy=policy, trust=one, models=models) for one in (changed, trusted))
         change = lock_out.Change(before=now_trusted, after=then, address=given.address, issuer=before.name)
         with self.gate.looking(session_token, Task.GOVERN) as (tx, by):
-            effect = lock_out.effect(tx, by, change, now)
+            effect = self.survey.effect(tx, by, change, now)
         return Asked(
             before=trust_words.view(before, number),
             after=None if after is None else trust_words.view(after, number),
