@@ -15,6 +15,7 @@ from tokenbridge.errors import NotAllowedNow, Outdated, SetupError, TooMany
 from tokenbridge.server import policy_place
 from tokenbridge.server.administration import lock_out
 from tokenbridge.server.policy_place import NO_FILE, PolicyPlace
+from tokenbridge.server.store import policy_editions
 
 
 @pytest.fixture
@@ -150,3 +151,14 @@ def test_too_many_who_compare_at_once_are_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lock_out, "PATIENCE", 0.05)
     with pytest.raises(TooMany):
         lock_out.Survey().effect(None, None, None, now())  # type: ignore[arg-type]
+
+
+def test_only_the_newest_editions_are_kept(fresh: Bench):
+    with fresh.office() as office:
+        for number in range(policy_editions.KEPT + 3):
+            with office.database.write() as tx:
+                policy_editions.keep(tx, f"{number:064d}", b"text", now(), "alice")
+        with office.database.read() as tx:
+            found = policy_editions.listed(tx)
+    assert len(found) == policy_editions.KEPT
+    assert int(found[0].digest) == policy_editions.KEPT + 2
