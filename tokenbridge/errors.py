@@ -17,6 +17,8 @@
       RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
                                   NoSession  NotFound  BodyTooLarge  StepUp  FormStale  ClientUnknown
                                   PolicyRefuses  PhoneUnknown  NonceStale
+        FileFaulty(faults)        a BadRequest: lines of a file are wrong, so nothing of it was taken
+        Outdated                  a NotAllowedNow: somebody else was faster
         LastFactor                a NotAllowedNow: nothing but the password would be left
         NotAnswered               a NotAllowedNow: the telephone has not answered yet
         MethodNotOffered          a NotAllowedNow: the decision did not name this method
@@ -429,6 +431,24 @@ class BadRequest(RequestRefused):
     summary = "The request can't be understood."
 
 
+class FileFaulty(BadRequest):
+    """`faults` says for each bad line of a file what is wrong there."""
+
+    code = "file-faulty"
+    summary = "The file can't be used."
+    next_step = "Mend these lines and try again."
+    most_told: ClassVar[int] = 20
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        told = list(faults[: self.most_told])
+        more = f" ... and {len(faults) - len(told)} more" if len(faults) > len(told) else ""
+        super().__init__(f"Nothing was imported: {'; '.join(told)}{more}")
+        self.faults = tuple(faults)
+
+    def fields(self) -> dict[str, Any]:
+        return {"faults": list(self.faults[: self.most_told])}
+
+
 class OriginRefused(RequestRefused):
     code = "origin-refused"
     summary = "The site says it is another one than the one that was asked. Nothing was signed."
@@ -439,6 +459,13 @@ class NotAllowedNow(RequestRefused):
     code = "not-allowed-now"
     summary = "That is not possible at this point."
     next_step = "Start the sign-in again."
+
+
+class Outdated(NotAllowedNow):
+    code = "outdated"
+    retry = Retry.AGAIN
+    summary = "Somebody has changed this since you opened it, so nothing was done."
+    next_step = "Open it again, look at what is there now, and repeat your change."
 
 
 class LastFactor(NotAllowedNow):

@@ -151,6 +151,7 @@ FAULTY = [
     ("#" * (MAX_BYTES + 1), "larger than 1 MiB"),
     ('[[rule]]\nname = "r"\n' * 501, "more than 500 [[rule]]"),
     ("a = " + "[" * 5000, "it is not TOML"),
+    ("a = " + "1" * 5000, "it is not TOML"),
 ]
 
 

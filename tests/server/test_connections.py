@@ -12,13 +12,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
+from starlette.responses import PlainTextResponse
 
 from tests.server.conftest import Bench, Server
-from tokenbridge.server import connections, sign_in
+from tokenbridge.server import connections, middleware, sign_in
 from tokenbridge.server.connections import Guarded, guarded
 from tokenbridge.server.middleware import Envelope
 
@@ -136,6 +138,52 @@ def test_the_rest_of_a_body_that_is_too_large_is_not_waited_for():
         while part := client.recv(4096):
             answer += part
     assert answer.startswith(b"HTTP/1.1 413")
+
+
+async def reading(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the body, and says how long it is."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    await PlainTextResponse(str(size))(scope, receive, send)
+
+
+def told(application: Any, sent: bytes) -> bytes:
+    """What is answered until the connection ends, or the answer is whole."""
+    envelope = Envelope(application, strict_transport=False, rooms={"/large": 100_000})
+    with served(Guarded, envelope) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(10)
+        client.sendall(sent)
+        answer = b""
+        while part := client.recv(4096):
+            answer += part
+            if answer.endswith((b"hi", b"60000")):
+                break
+    return answer
+
+
+def post(path: str, length: int, body: bytes) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n".encode() + body
+
+
+def test_a_larger_body_is_for_its_address_and_its_handler():
+    assert told(reading, post("/large", 60_000, b"x" * 60_000)).startswith(b"HTTP/1.1 200")
+    assert told(reading, post("/other", 60_000, b"x")).startswith(b"HTTP/1.1 413")
+    assert told(reading, post("/large/", 60_000, b"x")).startswith(b"HTTP/1.1 413")
+
+
+def test_a_larger_body_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(middleware, "STREAM_SECONDS", 0.3)
+    assert told(reading, post("/large", 60_000, b"x" * 100)).startswith(b"HTTP/1.1 400")
+
+
+def test_who_is_refused_sees_the_answer_before_the_body_is_whole_and_no_longer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
+    assert b"connection: close" in told(hello, post("/large", 60_000, b"x" * 100)).lower()
+    whole = told(hello, post("/large", 60_000, b"x" * 60_000))
+    assert whole.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" not in whole.lower()
 
 
 def test_only_so_many_passwords_wait_for_their_comparison(bench: Bench, server: Server):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
+import io
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Bench
+from tests.server.conftest import Bench, now
 from tests.server.test_cli import Cli
 from tokenbridge.errors import BadRequest
-from tokenbridge.server.administration import people_file
+from tokenbridge.server.administration import people_rows, spreadsheet
+from tokenbridge.server.operator import office, people
+from tokenbridge.server.store import code_sheets
+from tokenbridge.server.store.accounts import NewAccount
 
 STAFF = """username,display_name,email,nhs_uid,groups
 alice,Alice Archer,Alice@Example.org,555000000123,nurses; ward 7
@@ -80,9 +86,26 @@ def test_many_faults_are_cut_short(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people_file, "MAX_ROWS", 2)
-    with pytest.raises(BadRequest, match="more than 2 lines"):
+    monkeypatch.setattr(people_rows, "MAX_ROWS", 1)
+    with pytest.raises(BadRequest, match="more than 1 lines"):
         cli("user", "import", write(tmp_path, STAFF))
-    monkeypatch.setattr(people_file, "MAX_BYTES", 20)
+    monkeypatch.setattr(people_rows, "MAX_BYTES", 20)
     with pytest.raises(BadRequest, match="larger than"):
         cli("user", "import", write(tmp_path, STAFF))
+
+
+def test_sheets_of_codes_do_not_outlive_the_rotation_of_keys(fresh: Bench) -> None:
+    with fresh.office() as opened:
+        account = people.add(opened, NewAccount(username="alice", display_name="A"), None)
+        with opened.database.write() as tx:
+            code_sheets.add(tx, account.id, 1, b"sealed", (now(), now() + dt.timedelta(hours=1)))
+            assert len(code_sheets.waiting(tx, account.id, now())) == 1
+        office.rotate_keys(opened)
+        with opened.database.read() as tx:
+            assert code_sheets.waiting(tx, account.id, now()) == []
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
+def test_no_cell_of_a_spreadsheet_begins_a_formula(cell: str) -> None:
+    rows = list(csv.reader(io.StringIO(spreadsheet.written(("a", "b"), [("x", cell)]).decode("utf-8-sig"), newline="")))
+    assert rows == [["a", "b"], ["x", f"'{cell}"]]

@@ -18,8 +18,8 @@ from tokenbridge.rp.wording import NAMES
 from tokenbridge.server import policy_book
 from tokenbridge.server.operator import policies
 from tokenbridge.server.operator.office import opened
-from tokenbridge.server.operator.policies import Case, Difference
 from tokenbridge.server.policy_book import Edition
+from tokenbridge.server.policy_effects import Case, Difference
 
 COLOURS: Final = {Outcome.ALLOW: "green", Outcome.CHALLENGE: "yellow", Outcome.DENY: "red"}
 MARKS: Final = {Standing.DECIDES: "▶", Standing.NOT_REACHED: "·", Standing.DOES_NOT_APPLY: "·"}

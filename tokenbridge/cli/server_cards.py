@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tokenbridge.cli.server_output import as_json, columns, emit, read_file
+from tokenbridge.server.certificate_files import certificates
 from tokenbridge.server.operator import people
 from tokenbridge.server.operator.office import opened
 from tokenbridge.server.store.schema import EnrolledCertificate
@@ -40,7 +41,7 @@ def enrol(data: Path | None, /, *, user: str, pem: str, fingerprint: str, as_jso
       tokenbridge card certs --pem | tokenbridge server card enrol alice --pem -
       tokenbridge server card enrol alice --pem alice.pem --label "ward 7"
     """
-    certificate = people.choose(people.certificates(read_file(pem)), fingerprint)
+    certificate = people.choose(certificates(read_file(pem)), fingerprint)
     with opened(data) as office:
         done = people.enrol(office, user, certificate, **how)
     if as_json:

@@ -10,7 +10,7 @@ import click
 
 from tokenbridge.cli.server_output import as_json, columns, emit, read_password
 from tokenbridge.server.administration.acts import MAX_HOURS
-from tokenbridge.server.administration.people_file import MAX_BYTES
+from tokenbridge.server.administration.people_rows import MAX_BYTES
 from tokenbridge.server.operator import importing, people, security_keys
 from tokenbridge.server.operator.office import opened
 from tokenbridge.server.store.accounts import NewAccount

@@ -8,7 +8,8 @@ import click
 
 from tokenbridge.cli.server_output import as_json, columns, emit, read_file
 from tokenbridge.errors import BadRequest
-from tokenbridge.server.operator import authorities, people
+from tokenbridge.server.certificate_files import certificates
+from tokenbridge.server.operator import authorities
 from tokenbridge.server.operator.office import opened
 from tokenbridge.server.store.anchors import Anchor
 
@@ -106,14 +107,14 @@ def _anchor(options: dict[str, object]) -> Anchor:
     def flag(name: str) -> bool:
         return bool(options[name])
 
-    found = people.certificates(read_file(str(options["pem"])))
+    found = certificates(read_file(str(options["pem"])))
     if len(found) != 1:
         raise BadRequest("--pem holds several certificates.", next_step="Give the others with --intermediate.")
     crl = texts("crl")
     return Anchor(
         name=str(options["name"]),
         certificate=found[0],
-        intermediates=tuple(der for name in texts("intermediate") for der in people.certificates(read_file(name))),
+        intermediates=tuple(der for name in texts("intermediate") for der in certificates(read_file(name))),
         hardware=flag("hardware"),
         pin_enforced=flag("pin_enforced"),
         legacy_weak=flag("legacy_weak"),

@@ -50,7 +50,7 @@ def parse(text: str, *, zones: Zones) -> Policy:
         if len(text.encode()) > MAX_BYTES:
             raise PolicyInvalid(["it is larger than 1 MiB"])
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeEncodeError, RecursionError) as err:
+    except (ValueError, RecursionError) as err:  # ValueError: also of numbers with thousands of digits
         raise PolicyInvalid([f"it is not TOML: {err}"]) from err
     faults: list[str] = []
     top = _Table(document, "the file", faults)

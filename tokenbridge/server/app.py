@@ -65,10 +65,15 @@ from tokenbridge.server.phone_desk import PhoneDesk, PhoneParts
 from tokenbridge.server.phone_requests import PhoneRequests
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_log import PolicyLog
+from tokenbridge.server.policy_place import PolicyPlace
 from tokenbridge.server.portal import (
     activity_pages,
     admin_account_pages,
+    admin_import_pages,
+    admin_model_pages,
     admin_pages,
+    admin_policy_pages,
+    admin_trust_pages,
     app_pages,
     app_password_pages,
     card_pages,
@@ -87,6 +92,7 @@ from tokenbridge.server.portal import (
 from tokenbridge.server.portal import problems as portal_problems
 from tokenbridge.server.portal.front import Front, environment
 from tokenbridge.server.portal.statics import StaticFiles
+from tokenbridge.server.portal.upload import SIZES
 from tokenbridge.server.push_keys import PushKeys, services_of
 from tokenbridge.server.push_service import LocalPushService
 from tokenbridge.server.pushes import Pushes
@@ -116,7 +122,11 @@ PAGES: Final = tuple(
     for pages in (
         activity_pages,
         admin_account_pages,
+        admin_import_pages,
+        admin_model_pages,
         admin_pages,
+        admin_policy_pages,
+        admin_trust_pages,
         app_pages,
         app_password_pages,
         card_pages,
@@ -199,7 +209,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     _routes(app, settings)
     # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
     strict = settings.tls_cert is not None
-    app.add_middleware(Envelope, strict_transport=strict, fault=partial(portal_problems.fault, front))
+    app.add_middleware(Envelope, strict_transport=strict, fault=partial(portal_problems.fault, front), rooms=SIZES)
     return app
 
 
@@ -341,7 +351,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         passwords=PasswordChange(changes=changes, hashing=parts.hashing),
         own_sessions=OwnSessions(changes=changes),
         activity=Activity(changes=changes),
-        administration=administration(changes, parts.passwords.policy),
+        administration=administration(changes, parts.passwords.policy, PolicyPlace(path=settings.policy_file)),
         templates=environment(),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from starlette.responses import Response
@@ -16,6 +17,10 @@ from tokenbridge.server import problems
 
 MAX_BODY: Final = 16 * 1024
 BODY_SECONDS: Final = 10.0
+STREAM_SECONDS: Final = 60.0
+"""For a body that its handler reads by itself, from the first look at it to the last."""
+MAX_SPILL: Final = 4 << 20
+"""Bytes of an unwanted body that are read and dropped, so that its sender sees the answer and no broken connection."""
 
 _log = log.get("server")
 
@@ -39,11 +44,23 @@ class _ClientGone(Exception):
 
 
 class Envelope:
-    """The outermost layer of the application. It is the HTTP dispatcher: the one place that catches everything."""
+    """The outermost layer of the application. It is the HTTP dispatcher: the one place that catches everything.
 
-    def __init__(self, app: ASGIApp, *, strict_transport: bool, fault: Fault = problems.fault) -> None:
+    `rooms`: addresses with a larger body of at most so many bytes, which is read by its handler only, when that knows
+    who sends it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        strict_transport: bool,
+        fault: Fault = problems.fault,
+        rooms: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._app = app
         self._fault = fault
+        self._rooms = rooms
         self._headers = (*HEADERS, HSTS) if strict_transport else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,8 +71,13 @@ class Envelope:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, self._fault, (*self._headers, (b"x-request-id", request_id.encode())))
         try:
-            body = await _read(scope, receive)
-            await self._app(scope, _Replay(body, receive), answer)
+            most = self._rooms.get(scope["path"], 0) if scope["method"] == "POST" else 0
+            if most:
+                stream = _Stream(scope, receive, most)
+                answer.before = stream.spill
+                await self._app(scope, stream, answer)
+            else:
+                await self._app(scope, _Replay(await _read(scope, receive), receive), answer)
         except _ClientGone:
             return
         except TokenbridgeError as err:
@@ -69,9 +91,7 @@ class Envelope:
 
 async def _read(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises `BodyTooLarge`, or `BadRequest` when it does not arrive in time."""
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if not declared.isdigit() or len(declared) > 9 or int(declared) > MAX_BODY:
-        raise BodyTooLarge
+    _check_declared(scope, MAX_BODY)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -86,6 +106,63 @@ async def _read(scope: Scope, receive: Receive) -> bytes:
                     return bytes(body)
     except TimeoutError as err:
         raise BadRequest("The request did not arrive in time.") from err
+
+
+def _check_declared(scope: Scope, most: int) -> None:
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    if not declared.isdigit() or len(declared) > 9 or int(declared) > most:
+        raise _too_large(most)
+
+
+def _too_large(most: int) -> BodyTooLarge:
+    if most == MAX_BODY:
+        return BodyTooLarge()
+    told = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+    return BodyTooLarge(next_step=f"Send at most {told} at this address.")
+
+
+class _Stream:
+    """The body as it comes, for a handler that asks for it: bounded in size and in time."""
+
+    def __init__(self, scope: Scope, receive: Receive, most: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._most = most
+        self._read = 0
+        self._over = False
+        self._deadline = asyncio.get_running_loop().time() + STREAM_SECONDS
+
+    async def __call__(self) -> Message:
+        """Raises `BodyTooLarge`, or `BadRequest` when the body does not arrive in time."""
+        if self._over:
+            return await self._receive()
+        if not self._read:
+            _check_declared(self._scope, self._most)
+        try:
+            message = await self._next()
+        except TimeoutError as err:
+            raise BadRequest("The request did not arrive in time.") from err
+        if self._read > self._most:
+            raise _too_large(self._most)
+        return message
+
+    async def spill(self) -> bool:
+        """Drop what nobody has read, up to a bound in size and time. False: there is more of it."""
+        left = self._read + MAX_SPILL
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + BODY_SECONDS)
+        try:
+            while not self._over and self._read <= left:
+                await self._next()
+        except TimeoutError:
+            return False
+        return self._over
+
+    async def _next(self) -> Message:
+        async with asyncio.timeout_at(self._deadline):
+            message = await self._receive()
+        self._read += len(message.get("body", b""))
+        self._over = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
 
 
 class _Replay:
@@ -110,10 +187,14 @@ class _Answer:
         self._fault = fault
         self._headers = headers
         self._started = False
+        self.before: Callable[[], Awaitable[bool]] | None = None
+        """Asked once before the answer begins: whether the connection can go on after it."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._started = True
+            if self.before is not None and not await self.before():
+                self.close()
             own = list(message.get("headers", ()))
             said = {name.lower() for name, _ in own}
             # A page knows better than the usual what it loads and how long it may be kept.

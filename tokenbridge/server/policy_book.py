@@ -34,15 +34,21 @@ def read(path: Path) -> Edition:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-        text = raw.decode("utf-8")
     except FileNotFoundError:
         return DEFAULT_EDITION
-    except (OSError, UnicodeDecodeError) as err:
+    except OSError as err:
         raise PolicyInvalid([f"it can't be read: {err}"], file=str(path)) from err
+    return edition_of(raw, file=str(path))
+
+
+def edition_of(raw: bytes, *, file: str = "The policy") -> Edition:
+    """The policy that these bytes say. Raises `PolicyInvalid`, which calls them `file`."""
     try:
-        policy = parse(text, zones=ZoneInfo)
+        policy = parse(raw.decode("utf-8"), zones=ZoneInfo)
+    except UnicodeDecodeError as err:
+        raise PolicyInvalid([f"it can't be read: {err}"], file=file) from err
     except PolicyInvalid as err:
-        raise PolicyInvalid(err.faults, file=str(path)) from err
+        raise PolicyInvalid(err.faults, file=file) from err
     return Edition(policy=policy, version=hashlib.sha256(raw).hexdigest()[:12])
 
 

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.server.portal.conftest import Portal, Visitor
+from tests.server.portal.test_admin import granted
 from tokenbridge.server import portal as package
 from tokenbridge.server.operator import people
+from tokenbridge.server.portal.upload import ROOMS
+from tokenbridge.server.store.roles import Role
 
 TEXTS = (
     "",
@@ -41,7 +44,9 @@ FIELDS = (
     *("username", "password", "code", "sealed", "credential", "name", "registration"),
     *("sign_in", "way", "current", "new", "again", "next", "last", "number"),
 )
+OF_ADMINISTRATORS = ("csv", "do", "days", "sheet", "pem", "crl_urls", "seen", "confirm", "text", "go")
 PARTS = {"key_id": "1", "phone_id": "1", "session_id": "1", "number": "1", "digest": "x", "name:path": "y"}
+PARTS |= {"account_id": "2147483647", "action": "disable"}
 COOKIES = ("session", "visit", "sign-in", "first-day")
 
 
@@ -74,6 +79,28 @@ def test_forms(portal: Portal, visitor: Visitor, address: str):
         enter(portal, visitor)
         answer = visitor.post(address, {"credential": credential, "registration": "x", "sign_in": "x"})
         assert answer.status_code < 500, credential[:20]
+
+
+@pytest.mark.parametrize("address", sorted(path for path in routes("POST") if path.startswith("/admin")))
+def test_forms_of_administrators(portal: Portal, visitor: Visitor, address: str):
+    for text in TEXTS:
+        if visitor.get("/admin/accounts").status_code != 200 or "Sign out" not in visitor.last.text:
+            visitor.sign_in(granted(portal, Role.ADMINISTRATOR))
+            visitor.get("/admin/accounts")
+        answer = visitor.post(address, dict.fromkeys((*FIELDS[:5], *OF_ADMINISTRATORS), text))
+        assert answer.status_code < 500, text[:20]
+        if address in ROOMS:
+            files = dict.fromkeys(("file", "certificate"), text.encode("utf-8", "surrogatepass"))
+            answer = visitor.upload(address, files, dict.fromkeys(OF_ADMINISTRATORS[2:], text.replace("\ud7ff", "")))
+            assert answer.status_code < 500, text[:20]
+
+
+def test_addresses_of_administrators(portal: Portal, visitor: Visitor):
+    visitor.sign_in(granted(portal, Role.ADMINISTRATOR))
+    for address in (path for path in routes("GET") if path.startswith("/admin")):
+        for text in TEXTS:
+            answer = visitor.http.get(address, params=dict.fromkeys(("q", "page", "days", "done", "user"), text))
+            assert answer.status_code < 500, (address, text[:20])
 
 
 def test_addresses(portal: Portal, visitor: Visitor):

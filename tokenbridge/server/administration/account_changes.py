@@ -8,7 +8,6 @@ from tokenbridge.errors import BadRequest
 from tokenbridge.server.administration import acts, people_file
 from tokenbridge.server.administration.acts import NewCode
 from tokenbridge.server.administration.authority import Authority, Gate, Task
-from tokenbridge.server.administration.people_file import DryRun, Imported
 from tokenbridge.server.store import accounts, groups, sessions
 from tokenbridge.server.store.accounts import NewAccount
 
@@ -79,21 +78,6 @@ class AccountChanges:
             account = people_file.add_one(tx, facts, now, by.reach(Task.MANAGE).bounds)
             self.gate.record(tx, "user-added", by, account, request)
             return account.id
-
-    def import_people(self, session_token: str, data: bytes, request: str, *, dry_run: bool) -> Imported:
-        """Accounts from CSV, as `people_file.take`; those of a local administrator stay within the organisation."""
-        rows, now = people_file.rows_of(data), self.gate.changes.clock()
-        try:
-            with self.gate.changing(session_token, Task.MANAGE, request) as (tx, by):
-                done = people_file.take(tx, rows, now, by.reach(Task.MANAGE).bounds)
-                for event, names in (("user-added", done.added), ("user-changed", done.changed)):
-                    for username in names:
-                        self.gate.record(tx, event, by, accounts.get(tx, username), request)
-                if dry_run:
-                    raise DryRun
-        except DryRun:
-            pass
-        return done
 
 
 def _of_site(by: Authority) -> None:

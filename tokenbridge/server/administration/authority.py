@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -24,12 +24,13 @@ from tokenbridge.server.store.sessions import Live
 
 @unique
 class Task(StrEnum):
-    """What is to be done. Everything but FIND and RESET is for administrators."""
+    """What is to be done. Everything but FIND and RESET is for administrators, GOVERN for those of the whole site."""
 
     FIND = "find accounts"
     RESET = "reset an account"
     MANAGE = "manage accounts"
     WATCH = "look at the audit trail"
+    GOVERN = "change what holds on this server"
 
 
 _ROLES: Final = {
@@ -37,6 +38,7 @@ _ROLES: Final = {
     Task.RESET: frozenset({Role.ADMINISTRATOR, Role.HELPDESK}),
     Task.MANAGE: frozenset({Role.ADMINISTRATOR}),
     Task.WATCH: frozenset({Role.ADMINISTRATOR}),
+    Task.GOVERN: frozenset({Role.ADMINISTRATOR}),
 }
 
 
@@ -70,7 +72,9 @@ class Authority:
         return Reach(organisations=None if "" in found else frozenset(found))
 
     def may(self, task: Task) -> bool:
-        return self.reach(task).organisations != frozenset()
+        found = self.reach(task).organisations
+        # Trust, models and policy are about everybody: there is no part of them that is somebody's own.
+        return found is None if task is Task.GOVERN else found != frozenset()
 
     @property
     def of_site(self) -> bool:
@@ -127,10 +131,27 @@ class Gate:
         self, tx: Session, event: str, by: Authority, account: Account | None, request: str, **more: Any
     ) -> None:
         """Put on record who did what to whose account."""
-        detail = {"by": by.live.account.username, **more}
-        name = "" if account is None else account.username
-        what = Event(event=event, account=name, sign_in=by.live.sign_in_ref, request=request, detail=detail)
-        audit.append(tx, self.changes.clock(), what, self.changes.keys.ring())
+        self.record_all(tx, by, [(event, account, more)], request)
+
+    def record_all(
+        self,
+        tx: Session,
+        by: Authority,
+        done: Sequence[tuple[str, Account | None, Mapping[str, Any]]],
+        request: str,
+    ) -> None:
+        """As `record`, for many events at once: each with its account and detail."""
+        events = [
+            Event(
+                event=event,
+                account="" if account is None else account.username,
+                sign_in=by.live.sign_in_ref,
+                request=request,
+                detail={"by": by.live.account.username, **more},
+            )
+            for event, account, more in done
+        ]
+        audit.append_all(tx, self.changes.clock(), events, self.changes.keys.ring())
 
 
 def _authority(tx: Session, live: Live, task: Task) -> Authority:

@@ -1,44 +1,75 @@
-"""Accounts from a CSV file: all of it or nothing. Who is there already is brought up to date; nobody is removed."""
+"""Accounts from a CSV file: all of it or nothing. Who is there already is brought up to date; nobody is removed.
+
+What the lines are compared with is read in a few queries, not line by line: nobody else can write meanwhile.
+"""
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from enum import StrEnum, unique
+from typing import Final
 
 from sqlalchemy.orm import Session
 
-from tokenbridge.errors import BadRequest
+from tokenbridge.errors import BadRequest, FileFaulty
+from tokenbridge.server.administration.people_rows import REQUIRED, Row
 from tokenbridge.server.store import accounts, groups, roles
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.schema import Account
 
-MAX_BYTES: Final = 32 << 20
-MAX_ROWS: Final = 200_000
-MOST_FAULTS: Final = 20
-
-REQUIRED: Final = "username"
-COLUMNS: Final = (REQUIRED, "display_name", "email", "nhs_uid", "upn", "organisation", "groups")
-"""What a file may hold, in any order, named in its first line. `groups` are separated by semicolons."""
-
 _FACTS: Final = ("display_name", "email", "nhs_uid", "upn", "organisation")
+_UNIQUE: Final = ("email", "nhs_uid", "upn")
+_UNFIT: Final = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST: Final = {"display_name": 256, "email": 254, "upn": 256}
+"""Characters, as the columns of the database have it."""
 
 
-Row: TypeAlias = tuple[int, Mapping[str, str]]
-"""The number of a line and its cells by column."""
+@unique
+class Fate(StrEnum):
+    ADDED = "added"
+    CHANGED = "changed"
+    SAME = "same"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a line. `changes`: what differs now; `joined`: the groups that are new to the account."""
+
+    line: int
+    username: str
+    fate: Fate
+    changes: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Imported:
-    """What became of a file. `changed` counts accounts that were there and differ now."""
+    """What became of a file, line by line."""
 
-    added: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    same: int = 0
-    joined: int = 0
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def added(self) -> list[str]:
+        return self._of(Fate.ADDED)
+
+    @property
+    def changed(self) -> list[str]:
+        """Accounts that were there and differ now."""
+        return self._of(Fate.CHANGED)
+
+    @property
+    def same(self) -> int:
+        return len(self._of(Fate.SAME))
+
+    @property
+    def joined(self) -> int:
+        return sum(len(outcome.joined) for outcome in self.outcomes)
+
+    def _of(self, fate: Fate) -> list[str]:
+        return [outcome.username for outcome in self.outcomes if outcome.fate is fate]
 
 
 class DryRun(Exception):
@@ -51,9 +82,9 @@ class Bounds:
 
     organisations: frozenset[str]
 
-    def check(self, tx: Session, account: Account) -> None:
-        """Raises `BadRequest`, which does not tell whose the account is."""
-        if account.organisation not in self.organisations or roles.of(tx, account.id):
+    def check(self, account: Account, administer: Collection[int]) -> None:
+        """Raises `BadRequest`, which does not tell whose the account is. `administer`: the accounts with a role."""
+        if account.organisation not in self.organisations or account.id in administer:
             raise BadRequest(f"the account {account.username} is not yours to change.")
 
     def narrowed(self, facts: dict[str, str], *, new: bool) -> dict[str, str]:
@@ -68,121 +99,107 @@ class Bounds:
         return facts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Taking:
-    tx: Session
-    now: dt.datetime
-    bounds: Bounds | None
-    done: Imported
-
-
 def take(tx: Session, rows: Sequence[Row], now: dt.datetime, bounds: Bounds | None = None) -> Imported:
     """Add the people of `rows`, or bring them up to date. An empty cell leaves what is there as it is.
 
-    Raises `BadRequest` that names every bad line; the transaction then has to be given up.
+    Raises `FileFaulty` that names every bad line; the transaction then has to be given up.
     """
-    by = _Taking(tx=tx, now=now, bounds=bounds, done=Imported())
-    faults: list[str] = []
+    by, faults = _Taking(tx, rows, now, bounds), []
     for number, row in rows:
         try:
-            _take(by, row)
+            by.take(number, row)
         except BadRequest as err:
             faults.append(f"line {number}: {err.message}")
     if faults:
-        raise _bad(faults)
-    tx.flush()
-    return by.done
+        raise FileFaulty(faults)
+    return by.finish()
 
 
 def add_one(tx: Session, row: Mapping[str, str], now: dt.datetime, bounds: Bounds | None) -> Account:
     """A new account. Raises `BadRequest` when the name or an identifier is unfit or taken."""
     if accounts.find(tx, row[REQUIRED]) is not None:
         raise BadRequest(f"There is a user {row[REQUIRED]} already.", next_step="Choose another name.")
-    _take(_Taking(tx=tx, now=now, bounds=bounds, done=Imported()), row)
+    by = _Taking(tx, [(1, row)], now, bounds)
+    by.take(1, row)
+    by.finish()
     return accounts.get(tx, row[REQUIRED])
 
 
-def rows_of(data: bytes) -> Sequence[Row]:
-    """The lines of UTF-8 CSV (RFC 4180) with a heading. Raises `BadRequest`."""
-    return list(_rows(data))
+class _Taking:
+    """One file on its way into the database. The accounts are kept by name, and by each of their identifiers."""
 
+    def __init__(self, tx: Session, rows: Sequence[Row], now: dt.datetime, bounds: Bounds | None) -> None:
+        self._tx, self._now, self._bounds = tx, now, bounds
+        self._known = accounts.by_names(tx, {accounts.normal(row[REQUIRED]) for _, row in rows})
+        self._owners = {name: accounts.by_values(tx, name, _values(rows, name)) for name in _UNIQUE}
+        self._administer = roles.holders(tx)
+        self._taken: list[tuple[int, Account, Fate, tuple[str, ...], set[str]]] = []
 
-def _rows(data: bytes) -> Iterator[tuple[int, Mapping[str, str]]]:
-    if len(data) > MAX_BYTES:
-        raise BadRequest(f"The file is larger than {MAX_BYTES >> 20} MiB.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise BadRequest("The file is not UTF-8.", next_step="Save it as CSV UTF-8.") from err
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        _check_heading([name.strip() for name in reader.fieldnames or ()])
-        for row in reader:
-            if reader.line_num > MAX_ROWS:
-                raise BadRequest(f"The file has more than {MAX_ROWS} lines.", next_step="Split it.")
-            yield reader.line_num, _cells(row, reader.line_num)
-    except csv.Error as err:
-        raise BadRequest(f"line {reader.line_num}: {err}", next_step="Save the file as CSV UTF-8.") from err
+    def take(self, line: int, row: Mapping[str, str]) -> None:
+        """Raises `BadRequest`."""
+        facts = {name: row[name] for name in _FACTS if row.get(name)}
+        _check(facts)
+        name = accounts.normal(row[REQUIRED])
+        account = self._known.get(name)
+        if self._bounds is not None:
+            if account is not None:
+                self._bounds.check(account, self._administer)
+            facts = self._bounds.narrowed(facts, new=account is None)
+        wanted = {groups.normal(name) for name in row.get("groups", "").split(";") if name.strip()}
+        self._check_free(account, facts)
+        fate, changes = Fate.ADDED, tuple[str, ...]()
+        if account is None:
+            account = accounts.made(NewAccount(username=row[REQUIRED], **{"display_name": "", **facts}), self._now)
+            self._tx.add(account)
+            self._known[name] = account
+        else:
+            changes = _changes(account, facts)
+            fate = Fate.CHANGED if changes else Fate.SAME
+            self._change(account, {name: facts[name] for name in changes})
+        for identifier in facts.keys() & set(_UNIQUE):
+            self._owners[identifier][getattr(account, identifier)] = account
+        self._taken.append((line, account, fate, changes, wanted))
 
+    def finish(self) -> Imported:
+        """Store everything, with the groups."""
+        self._tx.flush()
+        joined = groups.add_all(self._tx, [(account.id, names) for _, account, _, _, names in self._taken if names])
+        done = Imported()
+        for line, account, fate, changes, names in self._taken:
+            new = tuple(sorted(name for name in names if (account.id, name) in joined))
+            joined -= {(account.id, name) for name in new}
+            done.outcomes.append(Outcome(line=line, username=account.username, fate=fate, changes=changes, joined=new))
+        return done
 
-def _check_heading(names: list[str]) -> None:
-    unknown = [name for name in names if name not in COLUMNS]
-    if REQUIRED not in names or unknown or len(set(names)) < len(names):
-        wrong = (
-            f"unknown columns {', '.join(unknown)}" if unknown else f"no column {REQUIRED}, or one stands there twice"
-        )
-        raise BadRequest(f"The first line names the columns: {wrong}.", next_step=f"Known are: {', '.join(COLUMNS)}.")
+    def _check_free(self, account: Account | None, facts: Mapping[str, str]) -> None:
+        """Raises `BadRequest` when another account has one of the identifiers."""
+        for name in _UNIQUE:
+            owner = self._owners[name].get(str(accounts.stored(name, facts[name]))) if name in facts else None
+            if owner is not None and owner is not account:
+                told = owner.username if self._bounds is None else "somebody else"
+                raise BadRequest(f"{name} {facts[name]} belongs to {told}.")
 
-
-def _cells(row: Mapping[str | None, str | list[str] | None], number: int) -> Mapping[str, str]:
-    cells = {str(name).strip(): value.strip() for name, value in row.items() if isinstance(value, str) and name}
-    if None in row or None in row.values():
-        raise BadRequest(f"line {number} has more or fewer cells than the first line.")
-    return cells
-
-
-def _take(by: _Taking, row: Mapping[str, str]) -> None:
-    facts = {name: row[name] for name in _FACTS if row.get(name)}
-    account = accounts.find(by.tx, row[REQUIRED])
-    if by.bounds is not None:
-        if account is not None:
-            by.bounds.check(by.tx, account)
-        facts = by.bounds.narrowed(facts, new=account is None)
-    account = _stored(by, row[REQUIRED], account, facts)
-    names = [groups.normal(name) for name in row.get("groups", "").split(";") if name.strip()]
-    by.done.joined += sum(groups.add(by.tx, account.id, name) for name in names)
-    by.tx.flush()
-
-
-def _stored(by: _Taking, username: str, account: Account | None, facts: Mapping[str, str]) -> Account:
-    if account is None:
-        new = NewAccount(username=username, **{"display_name": "", **facts})
-        _free(by, None, facts)
-        account = accounts.add(by.tx, new, by.now)
-        by.done.added.append(account.username)
-    elif _differs(account, facts):
-        _free(by, account, facts)
+    def _change(self, account: Account, facts: Mapping[str, str]) -> None:
+        let_go = [name for name in _UNIQUE if name in facts]
+        for name in let_go:
+            self._owners[name].pop(getattr(account, name), None)
         accounts.change(account, facts)
-        by.done.changed.append(account.username)
-    else:
-        by.done.same += 1
-    return account
+        if let_go:
+            # Who comes by the old one in a later line must not be stored first.
+            self._tx.flush()
 
 
-def _differs(account: Account, facts: Mapping[str, str]) -> bool:
-    return any(getattr(account, name) != accounts.stored(name, value) for name, value in facts.items())
+def _values(rows: Sequence[Row], name: str) -> set[str]:
+    return {str(accounts.stored(name, row[name])) for _, row in rows if row.get(name)}
 
 
-def _free(by: _Taking, account: Account | None, facts: Mapping[str, str]) -> None:
-    """Raises `BadRequest` when another account has one of the identifiers."""
-    for name in ("email", "nhs_uid", "upn"):
-        owner = accounts.owner_of(by.tx, name, facts[name]) if name in facts else None
-        if owner is not None and (account is None or owner.id != account.id):
-            told = owner.username if by.bounds is None else "somebody else"
-            raise BadRequest(f"{name} {facts[name]} belongs to {told}.")
+def _check(facts: Mapping[str, str]) -> None:
+    for name, value in facts.items():
+        if _UNFIT.search(value):
+            raise BadRequest(f"{name} holds characters that can't be printed.")
+        if len(value) > _LONGEST.get(name, len(value)):
+            raise BadRequest(f"{name} is longer than {_LONGEST[name]} characters.")
 
 
-def _bad(faults: list[str]) -> BadRequest:
-    told = faults[:MOST_FAULTS]
-    more = f" ... and {len(faults) - len(told)} more" if len(faults) > len(told) else ""
-    return BadRequest(f"Nothing was imported: {'; '.join(told)}{more}", next_step="Mend these lines and try again.")
+def _changes(account: Account, facts: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(name for name, value in facts.items() if getattr(account, name) != accounts.stored(name, value))

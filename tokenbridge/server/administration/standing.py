@@ -1,39 +1,26 @@
-"""What holds on this server: who is trusted, which keys are taken, and the policy in force. Only for looking at."""
+"""What holds on this server: who is trusted, which keys are taken, and the policy in force. It only looks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tokenbridge.errors import NotFound
-from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.policy import demand
 from tokenbridge.rp.rules import Exemption, Rule
 from tokenbridge.rp.wording import listing
+from tokenbridge.server.administration import trust_words
 from tokenbridge.server.administration.authority import Gate, Task
+from tokenbridge.server.administration.trust_words import AnchorView
 from tokenbridge.server.key_desk import aaguid_text
 from tokenbridge.server.policy_book import Edition
-from tokenbridge.server.step_up import StepUpRule
-from tokenbridge.server.store.anchors import Anchor
+from tokenbridge.server.store import anchors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnchorView:
-    """A trust anchor and its rule in words."""
-
-    name: str
-    subject: str
-    fingerprint: str
-    intermediates: int
-    rules: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustView:
+class KeyRules:
     """`keys`: what is asked of security keys, in words. `allowed` and `refused` are models; none allowed means all."""
 
-    anchors: tuple[AnchorView, ...]
     keys: tuple[str, ...]
     allowed: tuple[str, ...]
     refused: tuple[str, ...]
@@ -60,13 +47,15 @@ class Standing:
     gate: Gate
     policy: Callable[[], Edition]
 
-    def trust(self, session_token: str) -> TrustView:
-        """Raises `SetupError` too, when an anchor can't be used."""
+    def trust(self, session_token: str) -> tuple[AnchorView, ...]:
+        with self.gate.looking(session_token, Task.GOVERN) as (tx, _):
+            found = anchors.numbered(tx)
+        return tuple(trust_words.view(anchor, number) for number, anchor in found.items())
+
+    def key_rules(self, session_token: str) -> KeyRules:
         self._of_site(session_token)
-        rule: StepUpRule = self.gate.changes.rule
-        models = rule.models.current()
-        return TrustView(
-            anchors=tuple(_anchor(anchor) for anchor in rule.trust.current().anchors.values()),
+        models = self.gate.changes.rule.models.current()
+        return KeyRules(
             keys=tuple(_of_keys(models)),
             allowed=tuple(_named(models, aaguid) for aaguid in sorted(models.policy.allowed)),
             refused=tuple(_named(models, aaguid) for aaguid in sorted(models.policy.refused)),
@@ -82,36 +71,8 @@ class Standing:
         )
 
     def _of_site(self, session_token: str) -> None:
-        with self.gate.looking(session_token, Task.MANAGE) as (_, authority):
-            if not authority.of_site:
-                raise NotFound
-
-
-def _anchor(anchor: Anchor) -> AnchorView:
-    certificate = Certificate.parse(anchor.certificate)
-    return AnchorView(
-        name=anchor.name,
-        subject=certificate.subject,
-        fingerprint=certificate.fingerprint,
-        intermediates=len(anchor.intermediates),
-        rules=tuple(_of_anchor(anchor)),
-    )
-
-
-def _of_anchor(anchor: Anchor) -> Iterator[str]:
-    vouched = [word for word, said in (("hardware", anchor.hardware), ("the PIN", anchor.pin_enforced)) if said]
-    yield f"Vouches for {' and '.join(vouched)}" if vouched else "Vouches for neither hardware nor PIN"
-    yield "Revocation is checked" if anchor.check_revocation else "Revocation is not checked"
-    if anchor.legacy_weak:
-        yield "Weak keys and signatures of old cards are taken"
-    sources = ("CRL addresses", anchor.crl_urls), ("CRL files", anchor.crl_files), ("OCSP addresses", anchor.ocsp_urls)
-    yield from (f"{name}: {', '.join(found)}" for name, found in sources if found)
-    if anchor.policy_oids:
-        yield f"Only certificates with the policies {', '.join(anchor.policy_oids)}"
-    names = ("NHS user id", anchor.map_nhs_uid), ("principal name", anchor.map_upn), ("e-mail", anchor.map_email)
-    mapped = [name for name, said in names if said]
-    if mapped:
-        yield f"Its cards are known by their {' or '.join(mapped)}, without being enrolled"
+        with self.gate.looking(session_token, Task.GOVERN):
+            pass
 
 
 def _of_keys(models: KeyModels) -> Iterator[str]:

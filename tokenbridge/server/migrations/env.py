@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 from tokenbridge.server.store import (
+    admin_schema,
     app_schema,
     approval_schema,
     hand_over_schema,
@@ -16,6 +17,7 @@ from tokenbridge.server.store import (
 from tokenbridge.server.store.schema import Base
 
 TABLES = (
+    admin_schema,
     app_schema,
     approval_schema,
     hand_over_schema,

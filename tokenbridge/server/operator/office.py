@@ -17,7 +17,7 @@ from tokenbridge.errors import SetupError
 from tokenbridge.server import keys, numbers, push_keys, settings, tls, totp
 from tokenbridge.server.keys import KeyRing
 from tokenbridge.server.settings import Settings
-from tokenbridge.server.store import accounts, approvals, audit, phone_apps, phones, server_keys
+from tokenbridge.server.store import accounts, approvals, audit, code_sheets, phone_apps, phones, server_keys
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.method_schema import OutboxMessage, PendingApp
 from tokenbridge.server.store.phone_app_schema import PhoneEnrolment
@@ -113,8 +113,8 @@ def rotate_keys(office: Office) -> int:
 
 
 def _renew_phones(tx: Session, ring: KeyRing) -> None:
-    """Numbers, and what pushes need, by the new key. What is open for minutes goes: questions, codes, apps that await
-    their confirmation, the outbox."""
+    """Numbers, and what pushes need, by the new key. What is open for minutes goes: questions, codes and sheets of
+    them, apps that await their confirmation, the outbox."""
     for row in phones.everything(tx):
         context = numbers.context(row.account_id)
         number = ring.decrypt(row.number, context=context)
@@ -129,3 +129,4 @@ def _renew_phones(tx: Session, ring: KeyRing) -> None:
     tx.execute(delete(PhoneEnrolment))
     tx.execute(delete(PendingApp))
     tx.execute(delete(OutboxMessage))
+    code_sheets.forget_all(tx)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import itertools
 from dataclasses import dataclass
-
-from asn1crypto import pem
 
 from tokenbridge.errors import BadRequest, Rejected, RejectReason, Undecided
 from tokenbridge.rp.certificate import Certificate
@@ -20,8 +17,6 @@ from tokenbridge.server.revocation import RevocationFetcher, Source
 from tokenbridge.server.store import accounts, anchors, cards, enrolment, sessions
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.schema import Account, EnrolledCertificate
-
-MAX_PEM_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,22 +97,6 @@ def revoke_sessions(office: Office, username: str) -> int:
 
 
 # --- cards -----------------------------------------------------------------------------------------------------
-
-
-def certificates(data: bytes) -> list[bytes]:
-    """The certificates of a PEM text, or the one of a DER file. Raises `BadRequest`."""
-    if len(data) > MAX_PEM_BYTES:
-        raise BadRequest("That is too large to be certificates.")
-    try:
-        if not pem.detect(data):
-            return [data]
-        found = [der for kind, _, der in itertools.islice(pem.unarmor(data, multiple=True), 100)
-                 if kind == "CERTIFICATE"]  # fmt: skip
-    except ValueError as err:
-        raise BadRequest("The PEM text is damaged.", detail=str(err)) from err
-    if not found:
-        raise BadRequest("There is no certificate in it.", next_step="Give PEM with BEGIN CERTIFICATE.")
-    return found
 
 
 def choose(found: list[bytes], fingerprint: str = "") -> Certificate:

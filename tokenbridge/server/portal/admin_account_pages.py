@@ -1,4 +1,4 @@
-"""Accounts for those who administer them: finding, adding, importing, and changing one; each change asks first."""
+"""Accounts for those who administer them: finding, adding, and changing one; each change asks first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from tokenbridge.errors import BadRequest, NotFound
-from tokenbridge.server import problems
 from tokenbridge.server.administration.acts import Held, NewCode
 from tokenbridge.server.administration.authority import Task
 from tokenbridge.server.portal.admin import Admin, Administers
@@ -22,8 +21,6 @@ from tokenbridge.server.store.accounts import NewAccount
 router = APIRouter(include_in_schema=False)
 
 MAX_TEXT: Final = 256
-MAX_CSV: Final = 12_000
-"""Characters: what a form's body takes. Larger files are for `tokenbridge server user import`."""
 MOST_PAGES: Final = 10_000
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
@@ -80,13 +77,13 @@ async def search(admin: Administers) -> Response:
     given = admin.visit.request.query_params
     text, page = given.get("q", "").strip()[:MAX_TEXT].replace("\0", ""), given.get("page", "")
     at = min(int(page), MOST_PAGES) if page.isascii() and page.isdigit() and len(page) < 9 else 0
-    found = await asyncio.to_thread(admin.desks.directory.search, admin.session, text, at)
+    found = await admin.look(admin.desks.directory.search, text, at)
     return admin.page("accounts.html", found=found, text=text, at=at)
 
 
 @router.get("/admin/accounts/add")
 async def ask_add(admin: Administers) -> Response:
-    await _may(admin, Task.MANAGE)
+    await admin.may(Task.MANAGE)
     return admin.page("add.html")
 
 
@@ -100,67 +97,45 @@ async def add(admin: Administers) -> Response:
         organisation=given["organisation"],
     )
     try:
-        made = await asyncio.to_thread(admin.desks.accounts.add, admin.session, new, admin.request_id)
+        made = await admin.change(admin.desks.accounts.add, new)
     except BadRequest as err:
-        return admin.page("add.html", int(problems.status(err)), error=err, given=given)
+        return admin.form("add.html", err, given=given)
     return see_other(f"/admin/accounts/{made}?done=added")
-
-
-@router.get("/admin/import")
-async def ask_import(admin: Administers) -> Response:
-    await _may(admin, Task.MANAGE)
-    return admin.page("import.html")
-
-
-@router.post("/admin/import")
-async def import_people(admin: Administers) -> Response:
-    """What would happen first; with the button below it, what did."""
-    # Browsers send line ends as CR LF (HTML, form submission); the text is kept as it is between the two steps.
-    text, go = admin.visit.text("csv", MAX_CSV), admin.visit.text("go", 8) == "yes"
-    try:
-        done = await asyncio.to_thread(
-            admin.desks.accounts.import_people, admin.session, text.encode(), admin.request_id, dry_run=not go
-        )
-    except BadRequest as err:
-        return admin.page("import.html", int(problems.status(err)), error=err, text=text)
-    return admin.page("imported.html" if go else "import-check.html", imported=done, text=text)
 
 
 @router.get("/admin/accounts/{account_id}")
 async def one(admin: Administers, account_id: Number) -> Response:
-    view = await asyncio.to_thread(admin.desks.directory.one, admin.session, account_id)
-    return admin.page("account.html", view=view)
+    return await _about(admin, "account.html", account_id)
 
 
 @router.get("/admin/accounts/{account_id}/code")
 async def ask_code(admin: Administers, account_id: Number) -> Response:
-    return admin.page("code.html", username=await _may(admin, Task.MANAGE, account_id), account_id=account_id)
+    return admin.page("code.html", username=await admin.may(Task.MANAGE, account_id), account_id=account_id)
 
 
 @router.post("/admin/accounts/{account_id}/code")
 async def code(admin: Administers, account_id: Number) -> Response:
-    made = await asyncio.to_thread(admin.desks.accounts.new_code, admin.session, account_id, admin.request_id)
+    made = await admin.change(admin.desks.accounts.new_code, account_id)
     return _code_page(admin, account_id, made, reset=False)
 
 
 @router.get("/admin/accounts/{account_id}/reset")
 async def ask_reset(admin: Administers, account_id: Number) -> Response:
-    await _may(admin, Task.RESET, account_id)
-    view = await asyncio.to_thread(admin.desks.directory.one, admin.session, account_id)
-    return admin.page("reset.html", view=view)
+    await admin.may(Task.RESET, account_id)
+    return await _about(admin, "reset.html", account_id)
 
 
 @router.post("/admin/accounts/{account_id}/reset")
 async def reset(admin: Administers, account_id: Number) -> Response:
     kinds = [kind for kind in Held if admin.visit.text(f"remove-{kind}", 8) == "yes"]
-    made = await asyncio.to_thread(admin.desks.help_desk.reset, admin.session, account_id, kinds, admin.request_id)
+    made = await admin.change(admin.desks.help_desk.reset, account_id, kinds)
     return _code_page(admin, account_id, made, reset=True)
 
 
 @router.get("/admin/accounts/{account_id}/groups")
 async def ask_groups(admin: Administers, account_id: Number) -> Response:
-    await _may(admin, Task.MANAGE, account_id)
-    return await _groups_page(admin, account_id)
+    await admin.may(Task.MANAGE, account_id)
+    return await _about(admin, "groups.html", account_id)
 
 
 @router.post("/admin/accounts/{account_id}/groups")
@@ -168,27 +143,25 @@ async def groups(admin: Administers, account_id: Number) -> Response:
     name, accounts = admin.visit.text("name", MAX_TEXT), admin.desks.accounts
     change = accounts.leave if admin.visit.text("leave", 8) == "yes" else accounts.join
     try:
-        await asyncio.to_thread(change, admin.session, account_id, name, admin.request_id)
+        await admin.change(change, account_id, name)
     except BadRequest as err:
-        return await _groups_page(admin, account_id, err)
+        return await _about(admin, "groups.html", account_id, err)
     return see_other(f"/admin/accounts/{account_id}/groups?done=group")
 
 
 @router.get("/admin/accounts/{account_id}/organisation")
 async def ask_organisation(admin: Administers, account_id: Number) -> Response:
-    await _may(admin, Task.MANAGE, account_id)
-    view = await asyncio.to_thread(admin.desks.directory.one, admin.session, account_id)
-    return admin.page("organisation.html", view=view)
+    await admin.may(Task.MANAGE, account_id)
+    return await _about(admin, "organisation.html", account_id)
 
 
 @router.post("/admin/accounts/{account_id}/organisation")
 async def organisation(admin: Administers, account_id: Number) -> Response:
-    accounts, name = admin.desks.accounts, admin.visit.text("organisation", MAX_TEXT)
     try:
-        await asyncio.to_thread(accounts.set_organisation, admin.session, account_id, name, admin.request_id)
+        name = admin.visit.text("organisation", MAX_TEXT)
+        await admin.change(admin.desks.accounts.set_organisation, account_id, name)
     except BadRequest as err:
-        view = await asyncio.to_thread(admin.desks.directory.one, admin.session, account_id)
-        return admin.page("organisation.html", int(problems.status(err)), view=view, error=err)
+        return await _about(admin, "organisation.html", account_id, err)
     return see_other(f"/admin/accounts/{account_id}?done=organisation")
 
 
@@ -196,7 +169,7 @@ async def organisation(admin: Administers, account_id: Number) -> Response:
 async def ask(admin: Administers, account_id: Number, action: str) -> Response:
     wanted = _action(action)
     return admin.page(
-        "confirm.html", action=wanted, username=await _may(admin, Task.MANAGE, account_id), account_id=account_id
+        "confirm.html", action=wanted, username=await admin.may(Task.MANAGE, account_id), account_id=account_id
     )
 
 
@@ -214,13 +187,10 @@ def _action(name: str) -> Action:
     return found
 
 
-async def _may(admin: Admin, task: Task, account_id: int = 0) -> str:
-    return await asyncio.to_thread(admin.desks.directory.may, admin.session, task, admin.request_id, account_id)
-
-
-async def _groups_page(admin: Admin, account_id: int, error: BadRequest | None = None) -> Response:
-    view = await asyncio.to_thread(admin.desks.directory.one, admin.session, account_id)
-    return admin.page("groups.html", 200 if error is None else int(problems.status(error)), view=view, error=error)
+async def _about(admin: Admin, template: str, account_id: int, error: BadRequest | None = None) -> Response:
+    """A page about one account; with `error` its form again."""
+    view = await admin.look(admin.desks.directory.one, account_id)
+    return admin.form(template, error, view=view)
 
 
 def _code_page(admin: Admin, account_id: int, made: NewCode, *, reset: bool) -> Response:

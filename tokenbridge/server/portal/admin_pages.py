@@ -1,8 +1,7 @@
-"""The dashboard, the audit trail, and what holds on this server: trust and policy."""
+"""The dashboard and the audit trail."""
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from collections.abc import Mapping
 from typing import Final
@@ -11,7 +10,6 @@ from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from tokenbridge.errors import BadRequest
-from tokenbridge.server import problems
 from tokenbridge.server.administration.authority import Task
 from tokenbridge.server.administration.dashboard import SPANS
 from tokenbridge.server.portal import plots
@@ -33,7 +31,7 @@ async def dashboard(admin: Administers) -> Response:
         return see_other("/admin/accounts")
     asked = admin.visit.request.query_params.get("days", "")
     days = next((span for span in SPANS if str(span) == asked), USUAL_DAYS)
-    picture = await asyncio.to_thread(admin.desks.dashboard.picture, admin.session, days)
+    picture = await admin.look(admin.desks.dashboard.picture, days)
     found = picture.statistics
     totals = {name: found.total(name) for name in ("signed_in", "suppressed", "shown", "failed")}
     return admin.page(
@@ -52,36 +50,25 @@ async def dashboard(admin: Administers) -> Response:
 async def audit(admin: Administers) -> Response:
     given = admin.visit.request.query_params
     try:
-        entries = await asyncio.to_thread(admin.desks.trail.search, admin.session, search_of(given))
+        entries = await admin.look(admin.desks.trail.search, search_of(given))
     except BadRequest as err:
-        return admin.page("audit.html", int(problems.status(err)), error=err, given=given, entries=())
+        return admin.form("audit.html", err, given=given, entries=())
     return admin.page("audit.html", given=given, entries=entries)
 
 
 @router.get("/admin/audit/export")
 async def ask_export(admin: Administers) -> Response:
     """Where one comes back to after step-up."""
-    await asyncio.to_thread(admin.desks.directory.may, admin.session, Task.WATCH, admin.request_id)
+    await admin.may(Task.WATCH)
     return see_other("/admin/audit")
 
 
 @router.post("/admin/audit/export")
 async def export(admin: Administers) -> Response:
-    search = search_of(admin.visit.fields)
     trail = admin.desks.trail
-    begun = await asyncio.to_thread(trail.begin_export, admin.session, search, admin.request_id)
+    begun = await admin.change(trail.begin_export, search_of(admin.visit.fields))
     headers = {"content-disposition": 'attachment; filename="audit.jsonl"'}
     return StreamingResponse(trail.lines(begun), media_type="application/x-ndjson", headers=headers)
-
-
-@router.get("/admin/trust")
-async def trust(admin: Administers) -> Response:
-    return admin.page("trust.html", view=await asyncio.to_thread(admin.desks.standing.trust, admin.session))
-
-
-@router.get("/admin/policy")
-async def policy(admin: Administers) -> Response:
-    return admin.page("policy.html", view=await asyncio.to_thread(admin.desks.standing.in_force, admin.session))
 
 
 def search_of(given: Mapping[str, str]) -> Search:

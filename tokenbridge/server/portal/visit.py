@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -80,40 +80,49 @@ def local_path(text: str) -> str:
     return text if len(text) <= _MAX_PATH and _PATH.fullmatch(text) else ""
 
 
-async def visit(request: Request) -> Visit:
-    """Raises `OriginRefused`, `BadRequest` or `FormStale`."""
+def arrived(request: Request) -> Visit:
+    """A visit whose form, if it has one, nobody has read yet. Raises `OriginRefused`."""
     front: Front = request.app.state.portal
     _check_host(request, front.site)
+    if request.method == "POST":
+        _check_source(request, front.site)
     session, waiting = cookies.get(request, cookies.SESSION), cookies.get(request, cookies.VISIT)
     bound = session or waiting
-    fields = await _form(request, front, bound) if request.method == "POST" else {}
-    return Visit(
-        request=request,
-        front=front,
-        session=session,
-        bound=bound or keys.new_token(),
-        fresh=not bound,
-        fields=fields,
-    )
+    return Visit(request=request, front=front, session=session, bound=bound or keys.new_token(), fresh=not bound)
+
+
+async def visit(request: Request) -> Visit:
+    """Raises `OriginRefused`, `BadRequest` or `FormStale`."""
+    found = arrived(request)
+    if request.method != "POST":
+        return found
+    if media_type(request) != FORM:
+        raise BadRequest
+    return replace(found, fields=checked(found, pairs_of(await request.body())))
 
 
 Visitor = Annotated[Visit, Depends(visit)]
 
 
-async def _form(request: Request, front: Front, bound: str) -> dict[str, str]:
-    _check_source(request, front.site)
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise BadRequest
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def pairs_of(body: bytes) -> list[tuple[str, str]]:
+    """The fields of a form (`application/x-www-form-urlencoded`). Raises `BadRequest`."""
     try:
-        text = (await request.body()).decode("utf-8")
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+        return parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
     except ValueError as err:
         raise BadRequest("The form can't be understood.", detail=str(err)) from err
+
+
+def checked(visit: Visit, pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """The fields of a form, each once, without the token that it has to hold. Raises `BadRequest` or `FormStale`."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise BadRequest("The form can't be understood.", detail="a field comes twice")
-    shown = fields.pop(FORM_FIELD, "")
-    if not bound or not front.keys.ring().sealed(b"portal form\0" + hashlib.sha256(bound.encode()).digest(), shown):
+    shown, bound = fields.pop(FORM_FIELD, ""), visit.bound.encode()
+    if visit.fresh or not visit.front.keys.ring().sealed(b"portal form\0" + hashlib.sha256(bound).digest(), shown):
         raise FormStale
     return fields
 

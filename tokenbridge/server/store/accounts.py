@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
@@ -21,6 +22,7 @@ from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSe
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
 NHS_UID = re.compile(r"[0-9]{12}")
 ORGANISATION = re.compile(r"[^\x00-\x1f\x7f]{0,128}")
+AT_ONCE: Final = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +56,22 @@ def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
 
     Raises `BadRequest` for an unfit name or identifier; a clash shows at the commit.
     """
+    account = made(new, now)
+    if find(tx, account.username) is not None:
+        raise BadRequest(f"There is a user {account.username!r} already.", next_step="Choose another name.")
+    tx.add(account)
+    tx.flush()
+    return account
+
+
+def made(new: NewAccount, now: dt.datetime) -> Account:
+    """As `add`, without storing it or looking whether the name is taken."""
     username = normal(new.username)
     if not USERNAME.fullmatch(username):
-        raise BadRequest(f"{new.username!r} can't be a user name: letters, digits and . _ @ + - only.")
+        raise BadRequest(f"{new.username[:128]!r} can't be a user name: letters, digits and . _ @ + - only.")
     if new.nhs_uid is not None and not NHS_UID.fullmatch(new.nhs_uid):
         raise BadRequest("An NHS user id has exactly 12 digits.")
-    if find(tx, username) is not None:
-        raise BadRequest(f"There is a user {username!r} already.", next_step="Choose another name.")
-    account = Account(
+    return Account(
         username=username,
         display_name=new.display_name or new.username,
         password_hash=new.password_hash,
@@ -73,9 +83,6 @@ def add(tx: Session, new: NewAccount, now: dt.datetime) -> Account:
         mfa_since=now,
         organisation=normal_organisation(new.organisation),
     )
-    tx.add(account)
-    tx.flush()
-    return account
 
 
 def change(account: Account, facts: Mapping[str, str]) -> None:
@@ -91,11 +98,6 @@ def stored(name: str, value: str) -> str | None:
     if name == "organisation":
         return normal_organisation(value)
     return _lower(value) if name in ("email", "upn") else value
-
-
-def owner_of(tx: Session, name: str, value: str) -> Account | None:
-    """Whose `email`, `nhs_uid` or `upn` this is."""
-    return tx.scalar(select(Account).where(getattr(Account, name) == stored(name, value)))
 
 
 def _lower(value: str | None) -> str | None:
@@ -114,6 +116,24 @@ def get(tx: Session, username: str) -> Account:
     if account is None:
         raise BadRequest(f"There is no user {username!r}.", next_step="See `tokenbridge server user list`.")
     return account
+
+
+def by_names(tx: Session, usernames: Collection[str]) -> dict[str, Account]:
+    """The accounts of these names, which are as `normal` makes them."""
+    fit = sorted(name for name in usernames if USERNAME.fullmatch(name))
+    return {account.username: account for account in _among(tx, "username", fit)}
+
+
+def by_values(tx: Session, name: str, values: Collection[str]) -> dict[str, Account]:
+    """The accounts that have one of these values for `email`, `nhs_uid` or `upn`, as it is stored, by that."""
+    fit = sorted(value for value in values if "\0" not in value)
+    return {getattr(account, name): account for account in _among(tx, name, fit)}
+
+
+def _among(tx: Session, name: str, values: Sequence[str]) -> Iterator[Account]:
+    # Databases bound how many values a statement may have.
+    for at in range(0, len(values), AT_ONCE):
+        yield from tx.scalars(select(Account).where(getattr(Account, name).in_(values[at : at + AT_ONCE])))
 
 
 def by_id(tx: Session, account_id: int) -> Account | None:

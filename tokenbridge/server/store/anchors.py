@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from tokenbridge.errors import BadRequest
+from tokenbridge.errors import BadRequest, NotFound
 from tokenbridge.server.store.schema import TrustAnchorRow, TrustIntermediateRow
 
 
@@ -39,6 +41,12 @@ class Anchor:
         values = {name: getattr(self, name) for name in fields}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
+    @property
+    def digest(self) -> str:
+        """Changes with whatever is said about the anchor: SHA-256 in hex."""
+        said = json.dumps([self.name, self.certificate.hex(), self.rule()], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
 
 def add(tx: Session, anchor: Anchor, now: dt.datetime) -> None:
     """Store a new anchor. Raises `BadRequest` when the name is taken."""
@@ -51,12 +59,31 @@ def add(tx: Session, anchor: Anchor, now: dt.datetime) -> None:
         tx.add(TrustIntermediateRow(anchor_id=row.id, certificate=der))
 
 
+def get(tx: Session, number: int) -> Anchor:
+    """Raises `NotFound`."""
+    return _anchor(tx, _row(tx, number))
+
+
+def change(tx: Session, number: int, wanted: Anchor, now: dt.datetime) -> None:
+    """Give an anchor the rule of `wanted`. Raises `NotFound`."""
+    row = _row(tx, number)
+    for name, value in wanted.rule().items():
+        setattr(row, name, value)
+    row.added_at = now
+
+
+def numbered(tx: Session) -> dict[int, Anchor]:
+    """All anchors by their numbers, in the order of their names."""
+    rows = tx.scalars(select(TrustAnchorRow).order_by(TrustAnchorRow.name)).all()
+    return {row.id: _anchor(tx, row) for row in rows}
+
+
 def remove(tx: Session, name: str) -> bool:
     return tx.connection().execute(delete(TrustAnchorRow).where(TrustAnchorRow.name == name)).rowcount == 1
 
 
 def stamp(tx: Session) -> Sequence[object]:
-    """Changes whenever an anchor is added or removed; cheap to ask."""
+    """Changes whenever an anchor is added, changed or removed; cheap to ask."""
     return tuple(tx.connection().execute(_STAMP).all())
 
 
@@ -64,8 +91,14 @@ _STAMP: Final = select(TrustAnchorRow.id, TrustAnchorRow.added_at).order_by(Trus
 
 
 def listed(tx: Session) -> list[Anchor]:
-    rows = tx.scalars(select(TrustAnchorRow).order_by(TrustAnchorRow.name)).all()
-    return [_anchor(tx, row) for row in rows]
+    return list(numbered(tx).values())
+
+
+def _row(tx: Session, number: int) -> TrustAnchorRow:
+    row = tx.get(TrustAnchorRow, number)
+    if row is None:
+        raise NotFound("There is no such trust anchor.", next_step="Choose one from the list.")
+    return row
 
 
 def _anchor(tx: Session, row: TrustAnchorRow) -> Anchor:

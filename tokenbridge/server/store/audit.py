@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -25,7 +25,11 @@ from tokenbridge.server.store.schema import Account, AuditHead, AuditRow
 START: Final = "0" * 64
 
 # Built once: building a statement costs more than running it.
-_NEXT: Final = update(AuditHead).values(seq=AuditHead.seq + 1).returning(AuditHead.seq, AuditHead.hash, AuditHead.seal)
+_NEXT: Final = (
+    update(AuditHead)
+    .values(seq=AuditHead.seq + bindparam("more"))
+    .returning(AuditHead.seq, AuditHead.hash, AuditHead.seal)
+)
 _ADD: Final = insert(AuditRow)
 _CLOSE: Final = update(AuditHead).values(hash=bindparam("new_hash"), seal=bindparam("new_seal"))
 
@@ -74,28 +78,42 @@ def append(tx: Session, at: dt.datetime, event: Event, ring: KeyRing) -> Entry:
 
     A trail whose seal does not fit goes on without a good one: adding a row must not hide what was done to it.
     """
+    return append_all(tx, at, [event], ring)[0]
+
+
+def append_all(tx: Session, at: dt.datetime, events: Sequence[Event], ring: KeyRing) -> list[Entry]:
+    """As `append`, for at least one event, in as few statements."""
     connection = tx.connection()
-    head = connection.execute(_NEXT).one_or_none()
+    head = connection.execute(_NEXT, {"more": len(events)}).one_or_none()
     if head is None:
         raise SetupError("The audit trail has no head row: the database is damaged.")
+    before, last, rows = head.seq - len(events), head.hash, []
+    for seq, event in enumerate(events, before + 1):
+        values = _row(seq, at, event, last)
+        last = values["hash"]
+        rows.append(values)
+    connection.execute(_ADD, rows)
+    good = head.seal is not None and ring.sealed(_end(before, head.hash), head.seal)
+    if not good:
+        _log.error("the end of the audit trail has no good seal: run `tokenbridge server audit --verify`")
+    seal = ring.seal(_end(head.seq, last)) if good else head.seal
+    connection.execute(_CLOSE, {"new_hash": last, "new_seal": seal})
+    return [_entry(values) for values in rows]
+
+
+def _row(seq: int, at: dt.datetime, event: Event, previous: str) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "seq": head.seq,
+        "seq": seq,
         "at": _at(at),
         "event": str(event.event),
         "account": event.account,
         "sign_in": event.sign_in,
         "request": event.request,
         "detail": json.dumps(event.detail, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
-        "previous": head.hash,
+        "previous": previous,
     }
     values["hash"] = _hash(values)
-    connection.execute(_ADD, values)
-    good = head.seal is not None and ring.sealed(_end(head.seq - 1, head.hash), head.seal)
-    if not good:
-        _log.error("the end of the audit trail has no good seal: run `tokenbridge server audit --verify`")
-    seal = ring.seal(_end(head.seq, values["hash"])) if good else head.seal
-    connection.execute(_CLOSE, {"new_hash": values["hash"], "new_seal": seal})
-    return _entry(values)
+    return values
 
 
 def seal_first(tx: Session, ring: KeyRing) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.server.store.key_schema import EnrolmentCode, KeyRegistration
 
+AT_ONCE: Final = 5000
 MOST_RUNNING: Final = 10_000
 """A flood of beginnings pushes out the oldest and never fills the disk."""
 
@@ -44,12 +46,15 @@ def take(tx: Session, token_hash: str) -> Running | None:
     return None if row is None else Running(**row._mapping)
 
 
-def set_code(tx: Session, account_id: int, code_hash: str, now: dt.datetime, expires_at: dt.datetime) -> None:
-    """Give the account a code; an older one is void."""
-    connection = tx.connection()
-    connection.execute(delete(EnrolmentCode).where(EnrolmentCode.account_id == account_id))
-    values = {"account_id": account_id, "code_hash": code_hash, "created_at": now, "expires_at": expires_at}
-    connection.execute(insert(EnrolmentCode), values)
+def set_codes(tx: Session, hashes: Mapping[int, str], now: dt.datetime, expires_at: dt.datetime) -> None:
+    """Give accounts a code each; older ones are void. `hashes`: what is stored of the code, by account."""
+    connection, which = tx.connection(), list(hashes)
+    for at in range(0, len(which), AT_ONCE):
+        connection.execute(delete(EnrolmentCode).where(EnrolmentCode.account_id.in_(which[at : at + AT_ONCE])))
+    times = {"created_at": now, "expires_at": expires_at}
+    rows = [{"account_id": account_id, "code_hash": code_hash, **times} for account_id, code_hash in hashes.items()]
+    if rows:
+        connection.execute(insert(EnrolmentCode), rows)
 
 
 def void(tx: Session, account_id: int) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,8 @@ NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 UNENROLLED: Final = "@unenrolled"
 """Everybody who has nothing but a password is in this group. Nobody is put into it, or into others that begin so."""
+
+AT_ONCE: Final = 5000
 
 # Built once: building a statement costs more than running it.
 _OF: Final = select(AccountGroup.name).where(AccountGroup.account_id == bindparam("which"))
@@ -47,6 +50,20 @@ def add(tx: Session, account_id: int, name: str) -> bool:
     except IntegrityError:
         return False  # somebody else did the same at this moment
     return True
+
+
+def add_all(tx: Session, wanted: Sequence[tuple[int, Collection[str]]]) -> set[tuple[int, str]]:
+    """Put many accounts into groups, in a transaction that writes alone; returns who was not in which group before."""
+    new = {(account_id, name) for account_id, names in wanted for name in names}
+    ids = sorted({account_id for account_id, _ in new})
+    for at in range(0, len(ids), AT_ONCE):
+        which = AccountGroup.account_id.in_(ids[at : at + AT_ONCE])
+        rows = tx.execute(select(AccountGroup.account_id, AccountGroup.name).where(which))
+        new -= {(row.account_id, row.name) for row in rows}
+    if new:
+        rows_of_table = [{"account_id": account_id, "name": name} for account_id, name in sorted(new)]
+        tx.connection().execute(insert(AccountGroup), rows_of_table)
+    return new
 
 
 def remove(tx: Session, account_id: int, name: str) -> bool:

@@ -61,5 +61,10 @@ def listed(tx: Session) -> list[tuple[str, Grant]]:
     return [(username, _grant(row)) for row, username in rows]
 
 
+def holders(tx: Session) -> frozenset[int]:
+    """The accounts that have a role, by their numbers."""
+    return frozenset(tx.scalars(select(AdminRole.account_id).distinct()))
+
+
 def _grant(row: AdminRole) -> Grant:
     return Grant(role=Role(row.role), organisation=row.organisation)

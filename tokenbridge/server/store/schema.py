@@ -118,7 +118,8 @@ class EnrolledCertificate(Base):
 
 
 class TrustAnchorRow(Base):
-    """A certificate authority that the operator trusts, with the rule for what it issues."""
+    """A certificate authority that the operator trusts, with the rule for what it issues; `added_at` is when that rule
+    began to hold."""
 
     __tablename__ = "trust_anchors"
 

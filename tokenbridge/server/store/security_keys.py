@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -171,3 +171,10 @@ def handle(tx: Session, account_id: int, random: bytes) -> bytes:
     if known is None:
         tx.connection().execute(insert(UserHandle), {"account_id": account_id, "handle": random})
     return random if known is None else known
+
+
+def counted_by_model(tx: Session) -> list[tuple[bytes, int]]:
+    """Every AAGUID of a registered key with the number of its keys, the most frequent first."""
+    count = func.count()
+    query = select(SecurityKey.aaguid, count).group_by(SecurityKey.aaguid).order_by(count.desc(), SecurityKey.aaguid)
+    return [(bytes(aaguid), keys) for aaguid, keys in tx.execute(query)]
