@@ -9,7 +9,7 @@ demo: ## See a card sign-in on the real PC/SC daemon, no hardware needed
 
 test: ## All tests, the ones on pcscd and with foreign tools included
 	@scripts/setup test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 8 $(ARGS)
 
 hw-test: ## Security keys on a kernel of their own (QEMU): /dev/uhid, udev, foreign tools, a browser; ARGS chooses
 	@scripts/setup vm

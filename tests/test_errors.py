@@ -37,6 +37,7 @@ def make(kind: type[TokenbridgeError], detail: str) -> TokenbridgeError:
     special |= {
         "NumberUnfit": lambda: errors.NumberUnfit(errors.NumberFault.OFFICE),
         "SendFailed": lambda: errors.SendFailed(errors.SendFault.REFUSED, detail=detail),
+        "FileFaulty": lambda: errors.FileFaulty(["line 2: username is missing"]),
         "PolicyInvalid": lambda: errors.PolicyInvalid(["rule 1: name is missing"]),
     }
     if kind.__name__ in special:

@@ -18,7 +18,7 @@ import pyotp
 import pytest
 from sqlalchemy import select
 
-from tests.server.conftest import Bench, Person, Server, make_bench, now, running, serving
+from tests.server.conftest import Bench, Databases, Person, Server, make_bench, now, running, serving
 from tokenbridge.errors import SendFailed, SendFault, SetupError
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.server import settings
@@ -84,8 +84,9 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, pki: RigPki) -> Iterator[Desk]:
-    bench = make_bench(tmp_path_factory.mktemp("messages"), pki, outbox=True, phone_office=("+441615550",))
+def desk(tmp_path_factory: pytest.TempPathFactory, pki: RigPki, databases: Databases) -> Iterator[Desk]:
+    folder = tmp_path_factory.mktemp("messages")
+    bench = make_bench(folder, pki, database=databases.new(), outbox=True, phone_office=("+441615550",))
     bench.trust()
     with running(bench.data) as server:
         yield Desk(bench=bench, server=server)
@@ -98,7 +99,7 @@ def other(code: str) -> str:
 def test_a_code_from_a_text_message_signs_in(desk: Desk):
     person = desk.with_phone(MOBILE)
     ticket = desk.challenged(person)
-    assert desk.offered == ["totp", "whatsapp", "sms"]
+    assert desk.offered == ["totp", "whatsapp", "sms", "voice"]
     begun = desk.start(ticket)
     assert begun.status_code == 200, begun.text
     assert begun.json()["sent_to"] == "*** *** 456"
@@ -128,10 +129,10 @@ def test_whatsapp_counts_only_as_what_was_started(desk: Desk):
 def test_opting_out_of_whatsapp(desk: Desk):
     person = desk.with_phone()
     phone = desk.call("GET", "/api/methods").json()["phones"][0]
-    assert phone["methods"] == ["sms", "whatsapp"]
+    assert phone["methods"] == ["sms", "voice", "whatsapp"]
     assert desk.call("PATCH", f"/api/phones/{phone['id']}", {"whatsapp": False}).status_code == 204
     desk.challenged(person)
-    assert desk.offered == ["totp", "sms"]
+    assert desk.offered == ["totp", "sms", "voice"]
 
 
 def test_a_number_counts_only_once_it_is_confirmed(desk: Desk):
@@ -146,7 +147,7 @@ def test_a_number_counts_only_once_it_is_confirmed(desk: Desk):
     assert desk.call("POST", "/api/methods/sms/confirm", {"code": desk.code()}).status_code == 204
     assert desk.call("POST", "/api/methods/sms/confirm", {"code": desk.code()}).status_code == 403
     desk.challenged(person)
-    assert desk.offered == ["totp", "whatsapp", "sms"]
+    assert desk.offered == ["totp", "whatsapp", "sms", "voice"]
 
 
 def test_an_office_telephone_is_refused_with_the_reason(desk: Desk):
@@ -337,7 +338,7 @@ class TestFailures:
         assert begun.json()["method"] == "sms"
         assert mine.present(ticket, mine.code()).json()["decision"] == "allow"
         mine.challenged(person)
-        assert mine.offered == ["totp", "sms"]
+        assert mine.offered == ["totp", "sms", "voice"]
 
     def test_what_did_not_get_out_can_be_asked_for_again_at_once(self, mine: Desk, monkeypatch: pytest.MonkeyPatch):
         person = mine.with_phone()

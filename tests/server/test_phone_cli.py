@@ -33,7 +33,7 @@ def test_a_lost_telephone_is_removed_and_sessions_end(desk: Desk):
     person = desk.with_phone(MOBILE)
     data = desk.bench.data
     (found,) = json.loads(run(data, "phone", "list", person.username, "--json").stdout)
-    assert (found["number"], found["methods"]) == ("*** *** 456", ["sms", "whatsapp"])
+    assert (found["number"], found["methods"]) == ("*** *** 456", ["sms", "voice", "whatsapp"])
     assert "*** *** 456" in run(data, "phone", "list", person.username).stdout
     other = desk.bench.person()
     assert isinstance(run(data, "phone", "remove", other.username, str(found["id"])).exception, BadRequest)

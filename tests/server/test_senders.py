@@ -10,6 +10,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,10 @@ class Service:
         self.answers.append((status, body if isinstance(body, bytes) else json.dumps(body).encode()))
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
+@contextmanager
+def answering() -> Iterator[Service]:
+    """A service on loopback that speaks as it is told."""
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -68,6 +71,12 @@ def service() -> Iterator[Service]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with answering() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

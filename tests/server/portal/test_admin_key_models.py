@@ -28,6 +28,7 @@ def events(portal: Portal, event: str) -> list[Entry]:
 class TestModels:
     @pytest.fixture(autouse=True)
     def _clean(self, portal: Portal) -> Iterator[None]:
+        portal.bench.sql("DELETE FROM key_metadata")
         yield
         portal.bench.sql("DELETE FROM key_metadata")
 

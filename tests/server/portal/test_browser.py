@@ -62,7 +62,7 @@ class Window:
             self.page.set_viewport_size({"width": width, "height": 800})
             spill = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert spill <= 0, f"{name}: {spill} px stick out at {width} px"
-            self.page.screenshot(path=SCREENS / f"{name}-{width}.png", full_page=True)
+            self.page.screenshot(path=SCREENS / f"{name}-{width}.png", full_page=True, timeout=60_000)
             self.page.evaluate(AXE.read_text())
             found = self.page.evaluate("async () => (await axe.run()).violations")
             told = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]

@@ -80,8 +80,51 @@ def test_a_code_works_once_and_in_its_own_sign_in(
         other.get("/sign-in/step?by=sms")
         other.send("/sign-in/send", {"by": "sms"})
         assert other.send("/sign-in/step", {"by": "sms", "code": used}).status_code == 403
-        refused = other.send("/sign-in/send", {"by": "voice"})
+        refused = other.send("/sign-in/send", {"by": "email"})
         assert refused.status_code == 409
+
+
+@pytest.mark.parametrize("key", ["#", "*"])
+def test_a_call_is_confirmed_or_declined_on_the_test_phone(portal: Portal, visitor: Visitor, key: str) -> None:
+    person = portal.bench.person(enrol=False)
+    add_phone(visitor, person)
+    assert "You may also be called." in visitor.get("/self-service/phone").text
+    other = portal.visitor()
+    with other.http:
+        other.get("/sign-in")
+        other.send("/sign-in", {"username": person.username, "password": person.password})
+        assert "You confirm by pressing the hash key" in other.get("/sign-in/step?by=voice").text
+        assert "We are calling your phone" in other.send("/sign-in/send", {"by": "voice"}).text
+        early = other.send("/sign-in/step", {"by": "voice"})
+        assert early.status_code == 409
+        assert "We are calling your phone" in early.text
+        telephone = portal.visitor()
+        with telephone.http:
+            assert "Voice call to +447400123456" in unescape(telephone.get("/outbox").text)
+            heard = telephone.send("/outbox/press", {"key": key})
+        assert ("Thank you" if key == "#" else "The sign-in was stopped") in heard.text
+        other.get("/sign-in/step?by=voice")
+        done = other.send("/sign-in/step", {"by": "voice"})
+        if key == "#":
+            assert done.url.path == "/signed-in"
+            assert "password and voice call" in done.text
+        else:
+            assert done.status_code == 403
+            assert other.get("/sign-in/step").url.path == "/sign-in"
+
+
+def test_calls_are_switched_off_for_a_number(portal: Portal, visitor: Visitor) -> None:
+    person = portal.bench.person(enrol=False)
+    add_phone(visitor, person)
+    page = visitor.get("/self-service/phone")
+    address = re.search(r'action="(/self-service/phone/\d+/way)"', page.text)
+    assert address is not None
+    assert "You may also be called." not in visitor.send(address[1], {"by": "voice", "on": "no"}).text
+    for by in ("sms", "email", ""):
+        visitor.get("/self-service/phone")
+        assert visitor.post(address[1], {"by": by, "on": "no"}).status_code == 400
+    visitor.get("/self-service/phone")
+    assert "You may also be called." in visitor.send(address[1], {"by": "voice", "on": "yes"}).text
 
 
 @pytest.mark.parametrize("number", ["", "12", "020 7946 0018", "+1 900 555 0100", "<script>", "07400 12345 x7"])
