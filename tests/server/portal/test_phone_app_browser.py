@@ -190,6 +190,37 @@ def test_from_the_qr_code_to_signed_in_and_to_not_me(computer: Window, phone: Wi
     computer.look("declined")
 
 
+def test_a_call_is_confirmed_on_the_test_phone(computer: Window, phone: Window):
+    person = computer.portal.bench.person(enrol=False)
+    sign_in(computer, person, "totp")
+    computer.fill("Code of your authenticator app", person.code())
+    computer.press("Continue")
+    computer.at("/signed-in")
+    computer.open("/self-service/phone/add")
+    computer.fill("Mobile number", "07400 555123")
+    computer.press("Send the code")
+    phone.open("/outbox")
+    text = phone.page.locator(".portal-message-text").first.inner_text()
+    computer.fill("Code", text.split()[0])
+    computer.press("Done")
+    expect(computer.page.get_by_text("You may also be called.")).to_be_visible()
+    computer.look("phones-with-calls")
+    computer.page.context.clear_cookies()
+    sign_in(computer, person, "voice")
+    computer.look("step-voice")
+    computer.press("Call me")
+    expect(computer.page.get_by_text("We are calling your phone.")).to_be_visible()
+    computer.look("step-voice-calling")
+    phone.open("/outbox")
+    phone.look("outbox-call")
+    phone.press("Press #")
+    expect(phone.page.get_by_text("The call says: Thank you.")).to_be_visible()
+    phone.look("outbox-answered")
+    # Nobody has touched the computer: its page went on by itself.
+    computer.at("/signed-in")
+    expect(computer.page.get_by_text("password and voice call")).to_be_visible()
+
+
 def test_the_app_can_be_installed_and_wakes_up_by_a_push(computer: Window, phone: Window):
     person = computer.portal.bench.person(enrol=False)
     set_up(computer, phone, person)
