@@ -46,14 +46,14 @@ KEY_OFFER = replace(OFFER, key_options=KEY_OPTIONS)
 """As `OFFER`, of a site that takes keys as well."""
 ALLOW = Verdict(decision="allow", methods=(), data={"decision": "allow", "sentence": "AAL3"})
 DENY = Verdict(decision="deny", methods=(), data={"decision": "deny", "sentence": "no"})
-CHALLENGE = Verdict(decision="challenge", methods=("voice", "totp"), data={"decision": "challenge", "sentence": "more"})
+CHALLENGE = Verdict(decision="challenge", methods=("fax", "totp"), data={"decision": "challenge", "sentence": "more"})
 KEY_CHALLENGE = Verdict(
     decision="challenge",
     methods=("key", "totp"),
     data={"decision": "challenge", "sentence": "more"},
     key_options=KEY_OPTIONS,
 )
-UNANSWERABLE = Verdict(decision="challenge", methods=("voice",), data={"decision": "challenge", "sentence": "more"})
+UNANSWERABLE = Verdict(decision="challenge", methods=("fax",), data={"decision": "challenge", "sentence": "more"})
 
 CERTIFICATE = CardCertificate(
     slot=Slot.AUTHENTICATION,

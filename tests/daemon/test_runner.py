@@ -551,6 +551,20 @@ def test_the_number_is_shown_while_the_telephone_is_waited_for(cards: Bench, mon
     run(work())
 
 
+def test_a_call_is_waited_for_until_a_key_was_pressed(cards: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_LOOK", 0.001)
+
+    async def work() -> None:
+        sent = Message(method="voice", sent_to="*** *** 456")
+        site = LocalSite(on_password=[by_message("voice")], on_approval=[ALLOW], on_start=sent)
+        person = Person(password=[b"yes"])
+        assert await Desk(person, site).sign_in(PASSWORD_WISH) == ALLOW
+        assert (site.started, site.looks) == (["voice"], 3)
+        assert [line["sent_to"] for line in person.lines if line.get("step") == "answer-call"] == ["*** *** 456"]
+
+    run(work())
+
+
 def test_what_was_declined_on_the_telephone_is_the_end(cards: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "FIRST_LOOK", 0.001)
 

@@ -35,7 +35,7 @@ def site_options(command: F) -> F:
             click.option(
                 "--by",
                 "by",
-                type=click.Choice(["number-match", "totp", "sms", "whatsapp", "recovery"]),
+                type=click.Choice(["number-match", "totp", "sms", "whatsapp", "voice", "recovery"]),
                 help="After the password, use this.",
             ),
             click.option(
@@ -161,6 +161,7 @@ _SIMPLE: Final = {
     "replug-key": "Take {key} out and plug it in again.",
     "fingerprint": "Touch the sensor of {key} with the finger you want to add.",
     "approve-on-phone": "Open the request on {sent_to} and type {number} there.",
+    "answer-call": "Answer the call to {sent_to} and press #.",
     "sign-in-first": "First sign in at {origin}.",
     "registering": "Registering a security key for {account} at {rp}.",
 }

@@ -194,7 +194,8 @@ class SignIn:
         """The site ends it: it says that there is an answer when the question is too old, and fails when all is."""
         transaction = effect.offer.transaction
         message = await self._sent(effect.method, effect.offer)
-        await self._interaction.progress("approve-on-phone", number=message.number, sent_to=message.sent_to)
+        what = "approve-on-phone" if message.number else "answer-call"
+        await self._interaction.progress(what, number=message.number, sent_to=message.sent_to)
         wait = FIRST_LOOK
         while not await self._site.is_answered(transaction):
             await asyncio.sleep(wait)

@@ -19,9 +19,10 @@ KEY: Final = "key"
 SMS: Final = "sms"
 WHATSAPP: Final = "whatsapp"
 NUMBER_MATCH: Final = "number-match"
-ANSWERABLE: Final = (PASSWORD, NUMBER_MATCH, TOTP, WHATSAPP, SMS, RECOVERY)
+VOICE: Final = "voice"
+ANSWERABLE: Final = (PASSWORD, NUMBER_MATCH, TOTP, WHATSAPP, SMS, VOICE, RECOVERY)
 """Fallback methods that the bridge can ask for; a key is asked for otherwise."""
-APPROVED_ELSEWHERE: Final = (NUMBER_MATCH,)
+APPROVED_ELSEWHERE: Final = (NUMBER_MATCH, VOICE)
 """Of these, the ones that are answered on the telephone."""
 STARTED_FIRST: Final = (WHATSAPP, SMS)
 """Of these, the ones for which the site sends a message before there is a code."""
