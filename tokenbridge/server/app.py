@@ -70,6 +70,7 @@ from tokenbridge.server.portal import (
     app_pages,
     app_password_pages,
     card_pages,
+    default_pages,
     first_day_pages,
     key_pages,
     lost_pages,
@@ -96,6 +97,7 @@ from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
+from tokenbridge.server.self_service.preferences import Preferences
 from tokenbridge.server.self_service.profile import Profiles
 from tokenbridge.server.senders import choice, http
 from tokenbridge.server.senders.outbox import Outbox
@@ -117,6 +119,7 @@ PAGES: Final = tuple(
         app_pages,
         app_password_pages,
         card_pages,
+        default_pages,
         first_day_pages,
         key_pages,
         lost_pages,
@@ -326,6 +329,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         profiles=Profiles(changes=changes),
         first_app=FirstApp(gate=gate, app=app.state.app, notices=parts.notices),
         passwords=PasswordChange(changes=changes, hashing=parts.hashing),
+        preferences=Preferences(changes=changes, offered=frozenset(parts.passwords.methods) | DEVICES),
         own_sessions=OwnSessions(changes=changes),
         activity=Activity(changes=changes),
         administration=administration(changes, parts.passwords.policy),

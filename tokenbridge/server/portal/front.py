@@ -29,6 +29,7 @@ from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
+from tokenbridge.server.self_service.preferences import Preferences
 from tokenbridge.server.self_service.profile import Profiles
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.sign_in import SignInDesk
@@ -81,6 +82,7 @@ class Front:
     profiles: Profiles
     first_app: FirstApp
     passwords: PasswordChange
+    preferences: Preferences
     own_sessions: OwnSessions
     activity: Activity
     administration: Administration
