@@ -55,7 +55,7 @@ def person(tx: Session, account_id: int) -> Person | None:
         since=row.created_at,
         email=row.email,
         default=Method(row.default_method) if row.default_method in _KNOWN else None,
-        password=_named(row.id, row.password_hash),
+        password=password_name(row.id, row.password_hash),
     )
 
 
@@ -86,7 +86,8 @@ def everybody(tx: Session, organisations: frozenset[str] | None = None) -> Itera
             )
 
 
-def _named(account_id: int, password_hash: str | None) -> str:
+def password_name(account_id: int, password_hash: str | None) -> str:
+    """Names a password, and changes with it; empty when there is none."""
     if password_hash is None:
         return ""
     return f"password:{account_id}:{hashlib.sha256(password_hash.encode()).hexdigest()[:16]}"

@@ -31,6 +31,7 @@ from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
 from tokenbridge.server.self_service.preferences import Preferences
 from tokenbridge.server.self_service.profile import Profiles
+from tokenbridge.server.self_service.reset_proofs import PasswordResetDesk
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.sign_in import SignInDesk
 
@@ -63,7 +64,7 @@ HEADERS: Final = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
     """`key_desk` None: the server's address is no name, so it takes no security keys. `door`: the bridge's on people's
-    own computers, an address; empty: pages don't look for it."""
+    own computers, an address; empty: pages don't look for it. `resets` None: password resets are switched off."""
 
     name: str
     site: str
@@ -83,6 +84,7 @@ class Front:
     first_app: FirstApp
     passwords: PasswordChange
     preferences: Preferences
+    resets: PasswordResetDesk | None
     own_sessions: OwnSessions
     activity: Activity
     administration: Administration
