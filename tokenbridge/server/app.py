@@ -95,6 +95,7 @@ from tokenbridge.server.risk import RiskDesk
 from tokenbridge.server.second_step import SecondStep
 from tokenbridge.server.self_service.activity import Activity
 from tokenbridge.server.self_service.first_app import FirstApp
+from tokenbridge.server.self_service.lost import LostThings
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.password_reset import PasswordResets
 from tokenbridge.server.self_service.passwords import PasswordChange
@@ -338,6 +339,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes, risk: RiskDesk) -
         preferences=Preferences(changes=changes, offered=frozenset(parts.passwords.methods) | DEVICES),
         resets=_resets(parts, changes, risk) if settings.password_reset else None,
         own_sessions=OwnSessions(changes=changes),
+        lost=LostThings(changes=changes, notices=parts.notices),
         activity=Activity(changes=changes),
         administration=administration(changes, parts.passwords.policy),
         templates=environment(),

@@ -54,10 +54,9 @@ class Notices:
         self._tell(who, f"A sign-in {noticed}{place}")
 
     def declined(self, account: Account, address: str) -> None:
-        """The person has said on the telephone that a request was not theirs: somebody else knows the password, or has a
-        code of theirs."""
+        """The person has said on the telephone that it was not they: somebody else knows the password, or a code."""
         place = f" (from the address {address})" if address else ""
-        self._tell(account, f"A request{place} was declined on your phone: somebody knows your password or a code of yours")
+        self._tell(account, f"A request{place} was declined on your phone, by who knows your password or a code")
 
     def password_reset(self, account: Account) -> None:
         self._tell(account, "Your password was reset")

@@ -54,6 +54,7 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "sessions-revoked": "Signed out everywhere by your organisation",
         "card-enrolled": "Card added by your organisation",
         "card-removed": "Card removed by your organisation",
+        "card-withdrawn": "You took a card out of use",
         "approval-asked": "Asked on your phone",
         "approval-given": "Approved on your phone",
         "approval-denied": "Declined on your phone",
