@@ -162,3 +162,15 @@ def test_a_card_is_the_first_of_two_methods_of_a_password_reset(portal: Portal, 
     assert done.url.path == "/password-reset/done"
     assert works(portal, person.username, "words of a card")
     assert visitor.get("/profile").url.path == "/sign-in"
+
+
+def test_an_account_without_a_password_keeps_its_last_card(portal: Portal, visitor: Visitor):
+    person = portal.bench.person()
+    with portal.bench.office() as office, office.database.write() as tx:
+        accounts.get(tx, person.username).password_hash = None
+    by_card(portal, visitor, person)
+    (card,) = fields(visitor.get("/self-service/lost/card"))
+    answer = visitor.post("/self-service/lost/card", {card: "yes"})
+    assert (answer.status_code, "Ask your IT service desk" in answer.text) == (409, True)
+    assert "card" in have(portal, person.username), "nothing of it is done"
+    assert visitor.post("/self-service/password/forgotten").status_code == 409, "and it gets no password"

@@ -9,11 +9,12 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.server.conftest import PASSWORD, Databases, Person, now
+from tests.server.conftest import PASSWORD, Databases, Person, now, running
 from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
 from tests.server.portal.test_number_match import begin, confirm
 from tests.server.portal.test_phone_pages import add_phone, newest_code
@@ -358,6 +359,25 @@ class TestReplay:
 
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             answers = list(pool.map(set_new, range(6)))
+        assert sorted(answers) == [303, *[409] * 5]
+        assert works(portal, person.username, f"words of number {answers.index(303)}")
+
+    def test_of_many_processes_at_once_one_wins(self, portal: Portal, visitor: Visitor):
+        person, codes = somebody(portal)
+        both(visitor, person, codes)
+        visitor.get("/password-reset/new")
+        hidden, kept = visitor.hidden(), "; ".join(f"{c.name}={c.value}" for c in visitor.http.cookies.jar)
+        headers = {"host": urlsplit(portal.origin).netloc, "origin": portal.origin, "cookie": kept}
+        with running(portal.bench.data) as one, running(portal.bench.data) as two:
+
+            def set_new(number: int) -> int:
+                word = f"words of number {number}"
+                sent = {**hidden, "new": word, "again": word}
+                server = (one, two, portal.server)[number % 3]
+                return server.http.post("/password-reset/new", data=sent, headers=headers).status_code
+
+            with concurrent.futures.ThreadPoolExecutor(6) as pool:
+                answers = list(pool.map(set_new, range(6)))
         assert sorted(answers) == [303, *[409] * 5]
         assert works(portal, person.username, f"words of number {answers.index(303)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.server.conftest import Person
 from tests.server.portal.conftest import Portal
 from tests.server.portal.test_browser import KEY, Window, browser, window
 from tokenbridge.server.operator import security_keys
@@ -19,10 +20,18 @@ pytestmark = [
 NEW = "three random words"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def owner(portal: Portal) -> Person:
+    """With an app and a card. Made before the browser starts, which runs an event loop in this thread."""
+    portal.bench.trust()
+    return portal.bench.person()
+
+
 def register_key(window: Window, name: str) -> None:
     window.open("/self-service/keys/add")
     window.fill("Name of the key (optional)", name)
     window.press("Register the key")
+    expect(window.page.locator("#codes li")).to_have_count(10)
 
 
 def test_the_default_method_is_chosen(window: Window):
@@ -33,6 +42,9 @@ def test_the_default_method_is_chosen(window: Window):
         window.open("/self-service")
         window.look("self-service-default")
         window.follow("Change asked for first")
+        window.follow("Sign in again")
+        window.press("Use a security key or passkey")
+        window.at("/self-service/default-method")
         window.look("default-method")
         window.page.get_by_label("Security key").check()
         window.press("Save")
@@ -143,7 +155,6 @@ def test_a_lost_key_with_and_without_another_one(window: Window):
     window.press("Continue")
     with window.key(**KEY):
         register_key(window, "lost key")
-        expect(window.page.locator("#codes li")).to_have_count(10)
         window.open("/self-service/lost/key")
         expect(window.page.get_by_label("The security key “lost key”")).to_be_checked()
         window.look("lost-key")
@@ -154,9 +165,8 @@ def test_a_lost_key_with_and_without_another_one(window: Window):
     expect(window.page.locator("main")).to_contain_text("You have no security key yet")
 
 
-def test_with_less_than_the_lost_card_it_is_reported(window: Window):
-    person = window.portal.bench.person()
-    window.portal.bench.trust()
+def test_with_less_than_the_lost_card_it_is_reported(window: Window, owner: Person):
+    person = owner
     window.sign_in(person.username)
     window.fill("Code of your authenticator app", person.code())
     window.press("Continue")
