@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pytest_mock import MockerFixture
 
 from tests.server.conftest import PASSWORD, Databases, Person, now, running
 from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
 from tests.server.portal.test_number_match import begin, confirm
 from tests.server.portal.test_phone_pages import add_phone, newest_code
 from tests.server.soft_phone import SoftPhone
+from tokenbridge.errors import SendFailed, SendFault
 from tokenbridge.server.operator import people, security_keys
 from tokenbridge.server.store import audit, sent_codes, throttle
 from tokenbridge.server.store.password_reset_schema import PasswordReset
@@ -137,6 +139,21 @@ class TestTheWay:
         assert "Choose a new password" in visitor.send("/password-reset/step", {"by": "number-match"}).text
         choose(visitor)
         assert works(portal, person.username, NEW)
+
+    def test_a_message_that_does_not_go_out_is_told_and_on_record(
+        self, portal: Portal, visitor: Visitor, mocker: MockerFixture
+    ):
+        person, codes = somebody(portal)
+        add_phone(visitor, person, "07400 123464")
+        visitor.http.cookies.clear()
+        start(visitor, person.username)
+        prove(visitor, "recovery", codes[0])
+        visitor.get("/password-reset/step?by=sms")
+        fault = SendFailed(SendFault.UNREACHABLE)
+        mocker.patch("tokenbridge.server.senders.outbox.Outbox.send", side_effect=fault)
+        assert visitor.send("/password-reset/send", {"by": "sms"}).status_code == 502
+        assert "message-not-sent" in events(portal, person.username)
+        assert "One more way" in visitor.last.text
 
     def test_who_declines_on_the_telephone_ends_it(self, portal: Portal, visitor: Visitor):
         person, codes = somebody(portal)

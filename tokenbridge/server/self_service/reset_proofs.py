@@ -32,7 +32,7 @@ from tokenbridge.server.method_setup import wrong_code
 from tokenbridge.server.methods.base import Case, Checks, FallbackMethod, Outgoing, Question, Starts
 from tokenbridge.server.second_step import Begun, SecondStep
 from tokenbridge.server.self_service.password_reset import NOBODY, PasswordResets, Stage, Standing, Visitor, over
-from tokenbridge.server.store import approvals, password_resets, throttle
+from tokenbridge.server.store import approvals, audit, password_resets, throttle
 from tokenbridge.server.store.password_reset_schema import PasswordReset
 from tokenbridge.server.whereabouts import Whereabouts
 
@@ -84,9 +84,13 @@ class ResetProofs:
         try:
             return self._send(token, method, by)
         except SendFailed as err:
+            self._report(token, method, by, f"{err.message} ({err.reason})")
             if method is not Method.WHATSAPP or err.reason is not SendFault.RECIPIENT:
                 raise
-            return self._send(token, Method.SMS, by)
+            try:
+                return self._send(token, Method.SMS, by)
+            except MethodNotOffered:
+                raise err from None
 
     def asked(self, token: str) -> Asked | None:
         """The question to the telephone that is open, or was answered."""
@@ -158,6 +162,17 @@ class ResetProofs:
             event = "approval-asked" if method in APPROVED_ELSEWHERE else "message-asked"
             self.resets.record(tx, event, who.username, by.request, method=str(method), client=CLIENT)
         return self._let_know(begun)
+
+    def _report(self, token: str, method: Method, by: Visitor, why: str) -> None:
+        """A message that did not go out: once a minute for one reset."""
+        with self.resets.changes.database.read() as tx:
+            row = self.resets.find(tx, token)
+            who = self.resets.who(tx, row) if row is not None else None
+        if row is None or who is None:
+            return
+        detail = {"client": CLIENT, "method": str(method), "detail": why}
+        event = audit.Event(event="message-not-sent", account=who.username, request=by.request, detail=detail)
+        self.ledger.report(f"message:{row.ref}", event)
 
     def _let_know(self, begun: Outgoing | Question) -> Begun:
         return self.second.ask(begun) if isinstance(begun, Question) else self.second.deliver(begun)
