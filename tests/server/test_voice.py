@@ -166,7 +166,7 @@ def test_a_call_is_answered_once_and_in_time(caller: Caller):
 
     with ThreadPoolExecutor(4) as pool:
         heard = Counter(pool.map(press, "#*#*"))
-    assert heard["This sign-in is over."] == 3
+    assert heard["That is over already."] == 3
     assert caller.answered(ticket).status_code in (200, 403)
     with caller.bench.office() as office, office.database.write() as tx:
         account = accounts.get(tx, person.username)

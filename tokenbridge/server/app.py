@@ -77,6 +77,7 @@ from tokenbridge.server.portal import (
     app_pages,
     app_password_pages,
     card_pages,
+    default_pages,
     first_day_pages,
     key_pages,
     lost_pages,
@@ -86,6 +87,7 @@ from tokenbridge.server.portal import (
     phone_web_pages,
     profile_pages,
     recovery_pages,
+    reset_pages,
     sign_in_pages,
     static_pages,
 )
@@ -101,10 +103,14 @@ from tokenbridge.server.risk import RiskDesk
 from tokenbridge.server.second_step import SecondStep
 from tokenbridge.server.self_service.activity import Activity
 from tokenbridge.server.self_service.first_app import FirstApp
+from tokenbridge.server.self_service.lost import LostThings
 from tokenbridge.server.self_service.own_sessions import OwnSessions
+from tokenbridge.server.self_service.password_reset import PasswordResets
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
+from tokenbridge.server.self_service.preferences import Preferences
 from tokenbridge.server.self_service.profile import Profiles
+from tokenbridge.server.self_service.reset_proofs import PasswordResetDesk, ResetProofs
 from tokenbridge.server.senders import choice, http
 from tokenbridge.server.senders.outbox import Outbox
 from tokenbridge.server.senders.port import Channel, Senders
@@ -130,6 +136,7 @@ PAGES: Final = tuple(
         app_pages,
         app_password_pages,
         card_pages,
+        default_pages,
         first_day_pages,
         key_pages,
         lost_pages,
@@ -138,6 +145,7 @@ PAGES: Final = tuple(
         phone_web_pages,
         profile_pages,
         recovery_pages,
+        reset_pages,
         sign_in_pages,
         static_pages,
     )
@@ -170,7 +178,8 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.pushes = pushes = _pushes(settings, database, book, app.state.pushing)
     methods = fallback_methods(settings, book, senders, pushes)
     offered = frozenset(methods) | DEVICES
-    ledger = Ledger(database, book, clock, _risk(settings, book, app.state.countries, offered))
+    risk = _risk(settings, book, app.state.countries, offered)
+    ledger = Ledger(database, book, clock, risk)
     policy = PolicyBook(
         settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=app.state.recorder).changed
     )
@@ -205,11 +214,8 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     changes = Changes(database=database, keys=book, rule=rule, clock=clock)
     _members(app, changes, policy, pushes)
     app.state.keys = None if at is None else _key_desk(settings, changes, models, ledger, at)
-    app.state.portal = front = _front(settings, app, changes)
+    app.state.portal = _front(settings, app, changes, risk)
     _routes(app, settings)
-    # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
-    strict = settings.tls_cert is not None
-    app.add_middleware(Envelope, strict_transport=strict, fault=partial(portal_problems.fault, front), rooms=SIZES)
     return app
 
 
@@ -300,6 +306,9 @@ def _routes(app: FastAPI, settings: Settings) -> None:
     programs = (api, key_api, method_api, phone_api, app_password_api, hand_over_api)
     for router in (*(program.router for program in programs), *extra, *PAGES):
         app.include_router(router)
+    # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
+    strict, fault = settings.tls_cert is not None, partial(portal_problems.fault, app.state.portal)
+    app.add_middleware(Envelope, strict_transport=strict, fault=fault, rooms=SIZES)
     app.add_exception_handler(TokenbridgeError, portal_problems.on_error)
     app.add_exception_handler(RequestValidationError, portal_problems.on_invalid)
     app.add_exception_handler(HTTPException, portal_problems.on_http_error)
@@ -327,7 +336,7 @@ def fallback_methods(
     return found
 
 
-def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
+def _front(settings: Settings, app: FastAPI, changes: Changes, risk: RiskDesk) -> Front:
     """The portal's desks, around the parts that the API has already."""
     parts: Parts = app.state.parts
     gate = EnrolmentGate(database=changes.database, keys=changes.keys, ledger=parts.ledger, clock=changes.clock)
@@ -349,11 +358,29 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         profiles=Profiles(changes=changes),
         first_app=FirstApp(gate=gate, app=app.state.app, notices=parts.notices),
         passwords=PasswordChange(changes=changes, hashing=parts.hashing),
+        preferences=Preferences(changes=changes, offered=frozenset(parts.passwords.methods) | DEVICES),
+        resets=_resets(parts, changes, risk) if settings.password_reset else None,
         own_sessions=OwnSessions(changes=changes),
+        lost=LostThings(changes=changes, notices=parts.notices),
         activity=Activity(changes=changes),
         administration=administration(changes, parts.passwords.policy, PolicyPlace(path=settings.policy_file)),
         templates=environment(),
     )
+
+
+def _resets(parts: Parts, changes: Changes, risk: RiskDesk) -> PasswordResetDesk:
+    methods = parts.passwords.methods
+    resets = PasswordResets(
+        changes=changes, policy=parts.passwords.policy, risk=risk, offered=frozenset(methods), notices=parts.notices
+    )
+    proofs = ResetProofs(
+        resets=resets,
+        methods=methods,
+        questions=parts.approvals.questions,
+        second=parts.second,
+        ledger=parts.ledger,
+    )
+    return PasswordResetDesk(proofs, parts.hashing, parts.sending)
 
 
 def _key_site(settings: Settings) -> KeySite | None:

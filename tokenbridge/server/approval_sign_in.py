@@ -13,9 +13,8 @@ from tokenbridge.server.ledger import Clock, Done, Ledger, Moment, declined
 from tokenbridge.server.password_sign_in import second_step_shown
 from tokenbridge.server.people import person
 from tokenbridge.server.policy_book import PolicyBook
-from tokenbridge.server.store import approvals
+from tokenbridge.server.store import approvals, password_resets
 from tokenbridge.server.store.approval_schema import Approval
-from tokenbridge.server.store.approvals import Stage
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sign_ins import Pending
 
@@ -53,7 +52,10 @@ class ApprovalSignIn:
         return self.ledger.advance(token, request, login.ApprovalPresented(), self._answered)
 
     def decline(self, question: Approval, request: str) -> None:
-        """End the sign-in whose question was answered with "No, it's not me", whatever it has gone on to."""
+        """End the sign-in whose question was answered with "No, it's not me", whatever it has gone on to, and all
+        password resets of the account."""
+        with self.database.write_shared() as tx:
+            password_resets.end_all(tx, question.account_id)
         event = _refused(question, RejectReason.DECLINED, "declined on the telephone", ends=True)
         with suppress(Rejected, NotAllowedNow):  # as every refusal is told; or it is over, and forgotten
             self.ledger.advance_ref(question.ref, request, event)
@@ -63,21 +65,11 @@ class ApprovalSignIn:
         who = person(moment.tx, state.account) if isinstance(state, login.AwaitingCode) else None
         if not isinstance(state, login.AwaitingCode) or who is None or row is None or row.method != state.started:
             raise NotAllowedNow("There is no request to the telephone.", next_step="Send a new one.")
-        if row.stage == Stage.DENIED:
-            return _refused(row, RejectReason.DECLINED, "declined on the telephone", ends=True)
-        if approvals.mark(moment.tx, row.id, Stage.APPROVED, Stage.USED):
+        refused = self.questions.use(moment.tx, row, moment.now)
+        if refused is None:
             return second_step_shown(self.policy, moment, who, state.started)
-        return self._failed(moment, row)
-
-    def _failed(self, moment: Moment, row: Approval) -> login.Event:
-        """Said once; a request that came to nothing is void after it."""
-        for stage, detail in ((Stage.FAILED, "wrong number, too often"), (Stage.ASKED, "not answered in time")):
-            over = stage is Stage.FAILED or row.expires_at <= moment.now
-            if over and approvals.mark(moment.tx, row.id, stage, Stage.VOID):
-                return _refused(row, RejectReason.APPROVAL_FAILED, detail)
-        if row.stage == Stage.ASKED:
-            raise NotAnswered
-        raise NotAllowedNow("Another request has taken the place of this one.", next_step="Send a new one.")
+        reason, detail = refused
+        return _refused(row, reason, detail, ends=reason is RejectReason.DECLINED)
 
 
 def _was_declined(pending: Pending) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from tokenbridge.errors import TooMany
+from tokenbridge.errors import NotAllowedNow, NotAnswered, RejectReason, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys
 from tokenbridge.server.keys import KeyBook
@@ -97,6 +97,22 @@ class Approvals:
         return row.number is not None and hmac.compare_digest(
             self.number(row).encode(), number.encode("utf-8", "surrogatepass")
         )
+
+    def use(self, tx: Session, row: Approval, now: dt.datetime) -> tuple[RejectReason, str] | None:
+        """Use an approval up: None, once. Else why there is none, and its detail: DECLINED, or APPROVAL_FAILED, which
+        is told once, since the question is void after it. Raises `NotAnswered` while there is no answer, and
+        `NotAllowedNow` when another question has taken the place of this one."""
+        if row.stage == Stage.DENIED:
+            return RejectReason.DECLINED, "declined on the telephone"
+        if approvals.mark(tx, row.id, Stage.APPROVED, Stage.USED):
+            return None
+        for stage, detail in ((Stage.FAILED, "wrong number, too often"), (Stage.ASKED, "not answered in time")):
+            over = stage is Stage.FAILED or row.expires_at <= now
+            if over and approvals.mark(tx, row.id, stage, Stage.VOID):
+                return RejectReason.APPROVAL_FAILED, detail
+        if row.stage == Stage.ASKED:
+            raise NotAnswered
+        raise NotAllowedNow("Another request has taken the place of this one.", next_step="Send a new one.")
 
     def _check_limits(self, case: Case) -> None:
         until = approvals.blocked_until(case.tx, case.account)

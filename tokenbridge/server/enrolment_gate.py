@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -54,14 +53,11 @@ class EnrolmentGate:
         raise TooMany
 
     def _record_refusal(self, tx: Session, account: Account | None, request: str) -> None:
-        """Of names of nobody there is no end, and a flood of them must not fill the audit trail: the same is done for
-        them, so that it takes the same time, and undone."""
         known = account.username if account is not None else ""
-        with tx.begin_nested() as point:
-            entry = self._append(tx, "enrolment-code-refused", known, request, {"detail": "wrong, used or too old"})
-            if account is None:
-                point.rollback()
-        if account is not None:
+        detail = {"detail": "wrong, used or too old"}
+        event = audit.Event(event="enrolment-code-refused", account=known, request=request, detail=detail)
+        entry = audit.append_of_somebody(tx, self.clock(), event, self.keys.ring())
+        if entry is not None:
             log.audit().info(json.dumps(entry.as_dict()))
 
     def _report_limit(self, account: Account | None, request: str) -> None:
@@ -71,7 +67,3 @@ class EnrolmentGate:
         detail = {"detail": f"{limit.kind}: more than {limit.most} attempts in {limit.minutes} min"}
         event = audit.Event(event="rate-limited", account=known, request=request, detail=detail)
         self.ledger.report(f"{limit.kind}:{known}", event)
-
-    def _append(self, tx: Session, event: str, account: str, request: str, detail: dict[str, Any]) -> audit.Entry:
-        what = audit.Event(event=event, account=account, request=request, detail=detail)
-        return audit.append(tx, self.clock(), what, self.keys.ring())

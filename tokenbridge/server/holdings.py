@@ -43,7 +43,7 @@ def of(tx: Session, account: Account, trust: Trust, models: KeyModels, now: dt.d
             yield Holding(method=Method.CARD, level=AAL.NONE, name=name)
         else:
             yield _card(anchor.name, name, strong=anchor.rule.hardware and anchor.rule.pin_enforced)
-    yield from _asserted(account, trust)
+    yield from asserted(account, trust)
     for key in security_keys.of(tx, account.id):
         yield Holding(
             method=Method.KEY,
@@ -65,7 +65,7 @@ def key_level(row: SecurityKey, models: KeyModels, now: dt.datetime) -> AAL:
     return AAL.AAL3 if standing.attested and standing.hardware and not row.backup_eligible else AAL.AAL2
 
 
-def _asserted(account: Account, trust: Trust) -> Iterator[Holding]:
+def asserted(account: Account, trust: Trust) -> Iterator[Holding]:
     """A card that is recognised by what its issuer asserts need not be enrolled."""
     for anchor in trust.anchors.values():
         asserted = (

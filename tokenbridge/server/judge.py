@@ -49,6 +49,7 @@ def judge(edition: Edition, shown: Shown, who: Person, at: Circumstances, now: d
     )
     doubts = [Undecided(reason) for reason in shown.doubts]
     decision = _disabled() if who.disabled else decide(edition.policy, assurance, context, undecided=doubts)
+    decision = replace(decision, methods=_preferred(decision.methods, who.default))
     return login.Judged(
         by=shown.by,
         account=who.id,
@@ -58,6 +59,14 @@ def judge(edition: Edition, shown: Shown, who: Person, at: Circumstances, now: d
         assurance=decision.assurance if decision.outcome is Outcome.ALLOW else assurance,
         decision=replace(decision, policy=edition.version),
     )
+
+
+def _preferred(methods: tuple[Method, ...], default: Method | None) -> tuple[Method, ...]:
+    """What policy offers, and nothing else, with the person's own choice first. Where a password comes first, nothing
+    tells the choice before that was right."""
+    if default is None or default not in methods or methods[0] is Method.PASSWORD:
+        return methods
+    return (default, *(method for method in methods if method is not default))
 
 
 def _is_current(proof: Proof, who: Person) -> bool:

@@ -54,9 +54,16 @@ class Notices:
         self._tell(who, f"A sign-in {noticed}{place}")
 
     def declined(self, account: Account, address: str) -> None:
-        """The person has said on the telephone that a sign-in was not theirs: somebody else knows the password."""
+        """The person has said on the telephone that it was not they: somebody else knows the password, or a code."""
         place = f" (from the address {address})" if address else ""
-        self._tell(account, f"Somebody with your password tried to sign in{place} and was declined on your phone")
+        self._tell(account, f"Somebody with your password or a code of yours was declined on your phone{place}")
+
+    def password_reset(self, account: Account) -> None:
+        self._tell(account, "Your password was reset")
+
+    def lost(self, account: Account, what: str) -> None:
+        """Things were taken away because they are lost."""
+        self._tell(account, f"Removed because it is lost: {what}")
 
     def _tell(self, account: Account | Person, what: str) -> None:
         if account.email is None or not self.senders.has(Channel.MAIL):

@@ -9,14 +9,14 @@ from typing import Final
 from tokenbridge.errors import NotAllowedNow, RejectReason, TooMany
 from tokenbridge.rp.proof import Factor, Method, Proof
 from tokenbridge.server import keys, login
+from tokenbridge.server.attempt_gate import AttemptGate
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.ledger import Done, Ledger, Moment
 from tokenbridge.server.methods.base import Case, Checks, FallbackMethod
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.policy_book import PolicyBook
-from tokenbridge.server.store import accounts, audit, throttle
+from tokenbridge.server.store import accounts, throttle
 from tokenbridge.server.store.database import Database
-from tokenbridge.server.store.throttle import Limit
 
 _KNOWLEDGE: Final = frozenset({Factor.KNOWLEDGE})
 _POSSESSION: Final = frozenset({Factor.POSSESSION})
@@ -44,10 +44,10 @@ class PasswordSignIn:
     def begin(self, token: str, username: str, request: str) -> PasswordAttempt:
         """Count the attempt and find what to compare with."""
 
-        gate, name = _Gate(), accounts.normal(username)
+        gate, name = AttemptGate(), accounts.normal(username)
 
         def counted(moment: Moment) -> login.Event:
-            gate.count(moment, throttle.PASSWORDS, name)
+            gate.count(moment.tx, throttle.PASSWORDS, name, moment.now)
             return login.PasswordPresented()
 
         try:
@@ -77,12 +77,12 @@ class PasswordSignIn:
     def code(self, token: str, code: str, request: str, method: Method = Method.TOTP) -> Done:
         """Compare and spend a code of the kind `method`, all in one database transaction."""
 
-        gate = _Gate()
+        gate = AttemptGate()
 
         def counted(moment: Moment) -> login.Event:
             if isinstance(moment.state, login.AwaitingCode):
-                gate.count(moment, throttle.CODES, str(moment.state.account))
-                gate.count(moment, throttle.CODES_IN_A_ROW, str(moment.state.account))
+                for limit in (throttle.CODES, throttle.CODES_IN_A_ROW):
+                    gate.count(moment.tx, limit, str(moment.state.account), moment.now)
             return login.CodePresented(by=method)
 
         try:
@@ -91,7 +91,7 @@ class PasswordSignIn:
             self._report(token, request, gate)
             raise
 
-    def _report(self, token: str, request: str, gate: _Gate) -> None:
+    def _report(self, token: str, request: str, gate: AttemptGate) -> None:
         """Record that a limit holds somebody up; what the machine counted is on record already."""
         limit = gate.closed
         if limit is None:
@@ -99,15 +99,8 @@ class PasswordSignIn:
         with self.database.read() as tx:
             by_name = limit is throttle.PASSWORDS
             account = accounts.find(tx, gate.name) if by_name else accounts.by_id(tx, int(gate.name))
-        # A name of nobody is not written down: people type passwords into the wrong field.
-        event = audit.Event(
-            event="rate-limited",
-            account=account.username if account is not None else "",
-            sign_in=keys.hash_token(token),
-            request=request,
-            detail={"detail": f"{limit.kind}: more than {limit.most} attempts in {limit.minutes} min"},
-        )
-        self.ledger.report(f"{limit.kind}:{gate.name}", event)
+        username = account.username if account is not None else ""
+        gate.report(self.ledger, username, request, sign_in=keys.hash_token(token))
 
     def _password_shown(self, moment: Moment, who: Person) -> login.Event:
         waiting = moment.state if isinstance(moment.state, login.AwaitingPassword) else None
@@ -158,19 +151,3 @@ def _wrong_password(who: Person | None, *, good: bool) -> login.Refused:
         detail = "password of another account than the card's, or changed meanwhile" if good else "wrong password"
     account = who.id if who is not None else None
     return login.Refused(by=Method.PASSWORD, reason=RejectReason.CREDENTIALS_WRONG, detail=detail, account=account)
-
-
-class _Gate:
-    """Lets attempts through as far as the limits allow, and remembers which limit did not."""
-
-    def __init__(self) -> None:
-        self.closed: Limit | None = None
-        self.name = ""
-
-    def count(self, moment: Moment, limit: Limit, name: str) -> None:
-        # Raising undoes this very count as well, which leaves the counter at its limit until its time is over.
-        if not throttle.allow(moment.tx, limit, name, moment.now):
-            self.closed, self.name = limit, name
-            if limit is throttle.CODES_IN_A_ROW:
-                raise TooMany("Too many wrong codes.", next_step="Sign in with your card, or try again tomorrow.")
-            raise TooMany

@@ -22,7 +22,8 @@ from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """`enrolled` are the methods beside the password; `since` is when the account was made."""
+    """`enrolled` are the methods beside the password; `since` is when the account was made, `default` what the person
+    wants to be asked for first."""
 
     id: int
     username: str
@@ -32,6 +33,7 @@ class Person:
     groups: frozenset[str] = frozenset()
     since: dt.datetime | None = None
     email: str | None = None
+    default: Method | None = None
     password: str = ""
     """Names the password in a proof, and changes with it; empty when the account has none."""
 
@@ -52,7 +54,8 @@ def person(tx: Session, account_id: int) -> Person | None:
         groups=own if methods else own | {groups.UNENROLLED},
         since=row.created_at,
         email=row.email,
-        password=_named(row.id, row.password_hash),
+        default=Method(row.default_method) if row.default_method in _KNOWN else None,
+        password=password_name(row.id, row.password_hash),
     )
 
 
@@ -83,12 +86,14 @@ def everybody(tx: Session, organisations: frozenset[str] | None = None) -> Itera
             )
 
 
-def _named(account_id: int, password_hash: str | None) -> str:
+def password_name(account_id: int, password_hash: str | None) -> str:
+    """Names a password, and changes with it; empty when there is none."""
     if password_hash is None:
         return ""
     return f"password:{account_id}:{hashlib.sha256(password_hash.encode()).hexdigest()[:16]}"
 
 
+_KNOWN: Final = frozenset(map(str, Method))
 _TOLD: Final = (
     *(Method.TOTP, Method.CARD, Method.KEY, Method.RECOVERY),
     *(Method.SMS, Method.WHATSAPP, Method.VOICE, Method.NUMBER_MATCH),
@@ -101,6 +106,7 @@ _QUERY: Final = select(
     Account.created_at,
     Account.password_hash,
     Account.email,
+    Account.default_method,
     exists().where(TotpSecret.account_id == Account.id).label("totp"),
     exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
     exists().where(SecurityKey.account_id == Account.id).label("key"),

@@ -55,6 +55,7 @@ class Settings:
     bridge_door: int = 0
     sign_in_seconds: int = 300
     step_up_seconds: int = 600
+    password_reset: bool = True
     policy: Path | None = None
     countries: Path | None = None
     risk_travel_minutes: int = 180

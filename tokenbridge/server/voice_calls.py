@@ -24,10 +24,10 @@ _EVENTS: Final = {CONFIRM: "approval-given", DECLINE: "approval-denied"}
 class Heard(StrEnum):
     """What the person is told in the call."""
 
-    CONFIRMED = "Thank you. Go on where you are signing in."
-    DECLINED = "The sign-in was stopped. Change your password, and tell your IT service desk."
+    CONFIRMED = "Thank you. Go on in your browser."
+    DECLINED = "It was stopped. Change your password, and tell your IT service desk."
     NOTHING = "That was neither hash nor star, so nothing was done."
-    OVER = "This sign-in is over."
+    OVER = "That is over already."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ PUBLIC = ("/sign-in", "/first-day", "/signed-out")
 OWN = (
     "/profile", "/profile/me", "/self-service", "/self-service/mfa", "/self-service/mfa/done", "/self-service/app",
     "/self-service/app/scan", "/self-service/app/remove", "/self-service/keys", "/self-service/keys/add",
+    "/self-service/default-method", "/self-service/lost", "/self-service/lost/phone-key-card",
     "/self-service/recovery-codes", "/self-service/password", "/sessions", "/activity", "/reported", "/signed-in",
 )  # fmt: skip
 
@@ -26,7 +27,15 @@ def cookies_of(answer) -> dict[str, str]:
 class TestHeaders:
     def test_every_page_is_strict(self, portal: Portal, visitor: Visitor):
         visitor.sign_in(portal.bench.person())
-        for path in (*OWN, "/first-day", "/no/such/page"):
+        for path in (
+            *OWN,
+            "/first-day",
+            "/lost",
+            "/lost/phone",
+            "/lost/card/nothing-left",
+            "/password-reset",
+            "/no/such/page",
+        ):
             answer = visitor.get(path)
             policy = answer.headers["content-security-policy"]
             nonce = re.search(r"script-src 'nonce-([A-Za-z0-9_-]{20,})'", policy)

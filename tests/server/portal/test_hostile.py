@@ -43,11 +43,12 @@ CREDENTIALS = (
 FIELDS = (
     *("username", "password", "code", "sealed", "credential", "name", "registration"),
     *("sign_in", "way", "current", "new", "again", "next", "last", "number"),
+    *("method", "codes", "app", "report"),
 )
 OF_ADMINISTRATORS = ("csv", "do", "days", "sheet", "pem", "crl_urls", "seen", "confirm", "text", "go")
 PARTS = {"key_id": "1", "phone_id": "1", "session_id": "1", "number": "1", "digest": "x", "name:path": "y"}
-PARTS |= {"account_id": "2147483647", "action": "disable"}
-COOKIES = ("session", "visit", "sign-in", "first-day")
+PARTS |= {"account_id": "2147483647", "action": "disable", "what": "phone-key"}
+COOKIES = ("session", "visit", "sign-in", "first-day", "reset")
 
 
 def routes(method: str) -> Iterator[str]:
@@ -117,7 +118,15 @@ def test_addresses(portal: Portal, visitor: Visitor):
 @pytest.mark.parametrize("name", COOKIES)
 def test_cookies(visitor: Visitor, name: str):
     for value in ("", "x", "A" * 900, "=" * 10, "a;b", '"q"', "%00"):
-        for address in ("/", "/sign-in", "/sign-in/step", "/profile", "/first-day/app"):
+        for address in (
+            "/",
+            "/sign-in",
+            "/sign-in/step",
+            "/profile",
+            "/first-day/app",
+            "/password-reset/step",
+            "/password-reset/new",
+        ):
             answer = visitor.http.get(address, headers={"cookie": f"__Host-tokenbridge-{name}={value}"})
             assert answer.status_code < 500, (address, value)
 

@@ -102,7 +102,7 @@ def test_a_call_is_confirmed_or_declined_on_the_test_phone(portal: Portal, visit
         with telephone.http:
             assert "Voice call to +447400123456" in unescape(telephone.get("/outbox").text)
             heard = telephone.send("/outbox/press", {"key": key})
-        assert ("Thank you" if key == "#" else "The sign-in was stopped") in heard.text
+        assert ("Thank you" if key == "#" else "It was stopped") in heard.text
         other.get("/sign-in/step?by=voice")
         done = other.send("/sign-in/step", {"by": "voice"})
         if key == "#":

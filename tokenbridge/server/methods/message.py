@@ -111,7 +111,7 @@ class MessageMethod:
         """Ends with the origin-bound form (WICG, "Origin-bound one-time codes delivered via SMS", section 2)."""
         host = urlsplit(self.site).hostname or ""
         return (
-            f"{code} is your sign-in code for {self.name}. Do not share it with anybody, we never ask for it.\n\n"
+            f"{code} is your security code for {self.name}. Do not share it with anybody, we never ask for it.\n\n"
             f"@{host} #{code}"
         )
 

@@ -39,6 +39,6 @@ class VoiceMethod:
 
     def _text(self) -> str:
         return (
-            f"This is {self.name}. Somebody is signing in with your name and password. "
+            f"This is {self.name}. Somebody is using your account, and we have to know whether it is you. "
             "If it is you, press the hash key. If it is not you, press the star key."
         )

@@ -11,6 +11,7 @@ from tokenbridge.server.store import (
     hand_over_schema,
     key_schema,
     method_schema,
+    password_reset_schema,
     phone_app_schema,
     role_schema,
 )
@@ -23,6 +24,7 @@ TABLES = (
     hand_over_schema,
     key_schema,
     method_schema,
+    password_reset_schema,
     phone_app_schema,
     role_schema,
 )

@@ -19,6 +19,8 @@ SIGN_IN: Final = "__Host-tokenbridge-sign-in"
 """The token of the sign-in that runs."""
 PERMIT: Final = "__Host-tokenbridge-first-day"
 """User name and enrolment code, encrypted, between two pages of the first day."""
+RESET: Final = "__Host-tokenbridge-reset"
+"""The token of the password reset that runs."""
 
 DEVICE: Final = "__Host-tokenbridge-device"
 """Random, set before the first sign-in and kept for a year: by it the browser is recognised as one that was used."""

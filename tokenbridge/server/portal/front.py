@@ -26,10 +26,13 @@ from tokenbridge.server.portal import cookies
 from tokenbridge.server.portal.statics import StaticFiles
 from tokenbridge.server.self_service.activity import Activity, gist
 from tokenbridge.server.self_service.first_app import FirstApp
+from tokenbridge.server.self_service.lost import LostThings
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
+from tokenbridge.server.self_service.preferences import Preferences
 from tokenbridge.server.self_service.profile import Profiles
+from tokenbridge.server.self_service.reset_proofs import PasswordResetDesk
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.sign_in import SignInDesk
 
@@ -62,7 +65,7 @@ HEADERS: Final = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
     """`key_desk` None: the server's address is no name, so it takes no security keys. `door`: the bridge's on people's
-    own computers, an address; empty: pages don't look for it."""
+    own computers, an address; empty: pages don't look for it. `resets` None: password resets are switched off."""
 
     name: str
     site: str
@@ -81,7 +84,10 @@ class Front:
     profiles: Profiles
     first_app: FirstApp
     passwords: PasswordChange
+    preferences: Preferences
+    resets: PasswordResetDesk | None
     own_sessions: OwnSessions
+    lost: LostThings
     activity: Activity
     administration: Administration
     templates: Environment

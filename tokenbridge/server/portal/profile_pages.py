@@ -12,7 +12,7 @@ from tokenbridge.errors import BadRequest, Rejected, TooMany
 from tokenbridge.server import problems
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
-from tokenbridge.server.portal.visit import Visitor
+from tokenbridge.server.portal.visit import Visit, Visitor
 
 router = APIRouter(include_in_schema=False)
 
@@ -73,12 +73,20 @@ async def change_password(member: SignedIn) -> Response:
     try:
         if not 1 <= len(current) <= MAX_PASSWORD:
             raise BadRequest("Enter your current password.", next_step="Fill in the field.")
-        if new != fields.get("again", ""):
+        different = typed_twice(member.visit)
+        if different is not None:
             at = "again"
-            raise BadRequest("The new password was not typed the same twice.", next_step="Type it twice with care.")
+            raise different
         await member.front.passwords.change(member.session, current, new, member.request_id)
     except (BadRequest, Rejected, TooMany) as err:
         # What is refused beside the present password is the new one.
         at = "new" if isinstance(err, BadRequest) and current and at == "current" else at
         return member.page("password.html", int(problems.status(err)), error=err, at=at)
     return see_other("/self-service?done=password")
+
+
+def typed_twice(visit: Visit) -> BadRequest | None:
+    """What is wrong with the fields `new` and `again` of a new password; None when they are the same."""
+    if visit.fields.get("new", "") == visit.fields.get("again", ""):
+        return None
+    return BadRequest("The new password was not typed the same twice.", next_step="Type it twice with care.")

@@ -22,7 +22,7 @@ from tokenbridge.errors import (
 )
 from tokenbridge.rp.policy import Outcome
 from tokenbridge.rp.proof import Method
-from tokenbridge.rp.rules import PORTAL
+from tokenbridge.rp.rules import FALLBACK, PORTAL
 from tokenbridge.server import problems
 from tokenbridge.server.browsers import device_of
 from tokenbridge.server.ledger import MAX_TOKEN, Done
@@ -41,16 +41,7 @@ MAX_CODE: Final = 64
 MAX_SENT: Final = 64
 MAX_MEMBERS: Final = 16
 
-PAGES: Final = (
-    Method.KEY,
-    Method.NUMBER_MATCH,
-    Method.TOTP,
-    Method.WHATSAPP,
-    Method.SMS,
-    Method.VOICE,
-    Method.RECOVERY,
-    Method.PASSWORD,
-)
+PAGES: Final = (*FALLBACK, Method.PASSWORD)
 """Methods that have a page for the second step, as `templates/step/METHOD.html`."""
 _EXPECTED: Final = (Rejected, NotAllowedNow, TooMany, BadRequest)
 
@@ -76,7 +67,7 @@ async def by_password(visit: Visitor) -> Response:
         done = await desk.password(ticket.token, username, password, visit.request_id)
     except _EXPECTED as err:
         return _first_page(visit, error=err, username=username)
-    return await _go_on(visit, ticket.token, done)
+    return await _go_on(visit, ticket.token, done, wanted=_wanted(visit))
 
 
 @router.post("/sign-in/key-options")
@@ -203,16 +194,22 @@ def _again(message: str) -> BadRequest:
     return found
 
 
-async def _go_on(visit: Visit, token: str, done: Done) -> Response:
-    """To the page that fits what the sign-in has come to."""
+async def _go_on(visit: Visit, token: str, done: Done, wanted: Method | None = None) -> Response:
+    """To the page that fits what the sign-in has come to; `wanted`: with which method its next step opens."""
     if done.opened is not None:
         return await enter(visit, done.opened.token, onward=visit.onward)
     if done.answer is not None and done.answer.decision.outcome is Outcome.CHALLENGE:
-        answer = see_other(step_address(visit.onward))
+        answer = see_other(step_address(visit.onward, wanted))
         cookies.put(answer, cookies.SIGN_IN, token, visit.front.sign_in_seconds)
         return answer
     sentence = done.answer.decision.sentence if done.answer is not None else ""
     return visit.front.page(visit, "denied.html", 403, sentence=sentence)
+
+
+def _wanted(visit: Visit) -> Method | None:
+    """With what the second step opens for those who come from the page of lost things."""
+    asked = visit.text("by", 32) or visit.request.query_params.get("by", "")
+    return Method.RECOVERY if asked == Method.RECOVERY else None
 
 
 def step_address(onward: str, by: Method | None = None) -> str:
@@ -262,7 +259,14 @@ def _first_page(
 ) -> Response:
     status = 200 if error is None else int(problems.status(error))
     return visit.front.page(
-        visit, "sign-in.html", status, error=error, username=username, again=again, onward=visit.onward
+        visit,
+        "sign-in.html",
+        status,
+        error=error,
+        username=username,
+        again=again,
+        onward=visit.onward,
+        wanted=_wanted(visit),
     )
 
 

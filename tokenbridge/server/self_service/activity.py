@@ -44,6 +44,9 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "recovery-codes-made": "New recovery codes made",
         "password-set": "Password set by your organisation",
         "password-changed": "Password changed",
+        "password-reset": "Password reset with two methods",
+        "password-reset-proved": "One of two methods shown for a password reset",
+        "password-reset-refused": "Wrong code while a password was to be reset",
         "password-change-refused": "Password change refused",
         "enrolment-code-made": "One-time enrolment code made",
         "enrolment-code-refused": "Enrolment code refused",
@@ -51,6 +54,7 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "sessions-revoked": "Signed out everywhere by your organisation",
         "card-enrolled": "Card added by your organisation",
         "card-removed": "Card removed by your organisation",
+        "card-withdrawn": "You took a card out of use",
         "approval-asked": "Asked on your phone",
         "approval-given": "Approved on your phone",
         "approval-denied": "Declined on your phone",
@@ -121,7 +125,11 @@ class Activity:
 
 def _told(entry: Entry, sign_in_ref: str) -> Happening:
     what = WHAT.get(entry.event, entry.event.replace("-", " ").capitalize())
-    method = _METHODS.get(str(entry.detail.get("method"))) if entry.event.startswith("method-") else None
+    method = (
+        _METHODS.get(str(entry.detail.get("method")))
+        if entry.event.startswith(("method-", "password-reset-"))
+        else None
+    )
     return Happening(
         number=entry.seq,
         at=dt.datetime.fromisoformat(entry.at),

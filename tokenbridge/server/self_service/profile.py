@@ -21,7 +21,8 @@ class CardView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """`address` names the account: its e-mail, else its user name. `mfa_since` None: not turned on yet."""
+    """`address` names the account: its e-mail, else its user name. `mfa_since` None: not turned on yet.
+    `default` is what is asked for first; None: by the server's order."""
 
     username: str
     display_name: str
@@ -35,6 +36,7 @@ class Profile:
     sign_in_ref: str
     idle: dt.timedelta
     administers: bool
+    default: Method | None
     expires_at: dt.datetime
 
     @property
@@ -56,13 +58,14 @@ class Profiles:
     def of(self, session_token: str) -> Profile:
         with self.changes.looking(session_token) as (tx, live):
             account = live.account
+            have = accounts.enrolled(tx, account.id)
             return Profile(
                 username=account.username,
                 display_name=account.display_name,
                 email=account.email,
                 has_password=account.password_hash is not None,
                 mfa_since=account.mfa_since,
-                methods=accounts.enrolled(tx, account.id),
+                methods=have,
                 recovery_left=recovery.left(tx, account.id),
                 cards=tuple(
                     CardView(
@@ -76,6 +79,7 @@ class Profiles:
                 level=AAL(int(live.assurance["aal"])),
                 sign_in_ref=live.sign_in_ref,
                 idle=live.idle,
+                default=next((method for method in have if method == account.default_method), None),
                 administers=bool(roles.of(tx, account.id)),
                 expires_at=live.expires_at,
             )

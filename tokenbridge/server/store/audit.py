@@ -128,6 +128,16 @@ def seal_first(tx: Session, ring: KeyRing) -> bool:
 _HEAD: Final = select(AuditHead.seq, AuditHead.hash, AuditHead.seal)
 
 
+def append_of_somebody(tx: Session, at: dt.datetime, event: Event, ring: KeyRing) -> Entry | None:
+    """As `append`. For a name of nobody (no `account`) the same is done, so that it takes the same time, and undone: of
+    such names there is no end, and a flood of them must not fill the trail."""
+    with tx.begin_nested() as point:
+        entry = append(tx, at, event, ring)
+        if not event.account:
+            point.rollback()
+    return entry if event.account else None
+
+
 def _at(when: dt.datetime) -> str:
     """A time as the trail has it: text that sorts as times do."""
     return when.astimezone(dt.UTC).isoformat(timespec="microseconds")

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.rp.assurance import Assurance
 from tokenbridge.rp.rules import Lifetimes
+from tokenbridge.server.store import password_resets
 from tokenbridge.server.store.schema import Account, SessionRow
 
 TOUCH_EVERY: Final = dt.timedelta(seconds=15)
@@ -118,13 +119,15 @@ def end(tx: Session, live: Live, now: dt.datetime) -> bool:
 
 
 def end_all(tx: Session, account_id: int, now: dt.datetime) -> int:
-    """End every session of an account; returns how many there were."""
+    """End every session of an account, and its password resets that run; returns how many sessions there were."""
+    password_resets.end_all(tx, account_id)
     mark = update(SessionRow).where(SessionRow.account_id == account_id, SessionRow.ended_at.is_(None))
     return tx.connection().execute(mark.where(SessionRow.expires_at > now).values(ended_at=now)).rowcount
 
 
 def end_others(tx: Session, live: Live, now: dt.datetime) -> int:
-    """End every session of the account but this one; returns how many there were."""
+    """As `end_all`, all but this one."""
+    password_resets.end_all(tx, live.account.id)
     others = (SessionRow.account_id == live.account.id, SessionRow.id != live.id, SessionRow.ended_at.is_(None))
     mark = update(SessionRow).where(*others, SessionRow.expires_at > now).values(ended_at=now)
     return tx.connection().execute(mark).rowcount

@@ -27,6 +27,10 @@ PASSWORDS: Final = Limit(kind="password", most=10)
 CODES: Final = Limit(kind="code", most=10)
 CODES_IN_A_ROW: Final = Limit(kind="codes", most=100, minutes=24 * 60)
 """SP 800-63B-4 section 3.2.2: no more than 100 wrong ones; a right one begins the count again."""
+RESETS: Final = Limit(kind="reset", most=10)
+RESETS_IN_A_ROW: Final = Limit(kind="resets", most=100, minutes=24 * 60)
+"""As the two above, for the first code of a password reset: who knows nothing but a name can use these up, and must
+not keep anybody from signing in by it."""
 ENROLMENTS: Final = Limit(kind="enrolment", most=10)
 MESSAGES_ACCOUNT: Final = Limit(kind="messages-account", most=10, minutes=60)
 MESSAGES_NUMBER: Final = Limit(kind="messages-number", most=10, minutes=60)
@@ -37,7 +41,7 @@ APPROVALS: Final = Limit(kind="approvals", most=10, minutes=60)
 REPORTS: Final = Limit(kind="report", most=1)
 """How often the audit trail says that a limit holds somebody up."""
 
-_LONGEST: Final = max(limit.minutes for limit in (PASSWORDS, CODES, CODES_IN_A_ROW, REPORTS))
+_LONGEST: Final = max(limit.minutes for limit in (PASSWORDS, CODES, CODES_IN_A_ROW, RESETS_IN_A_ROW, REPORTS))
 
 # Built once: building a statement costs more than running it. A row's `minute` is the last one in which it counts;
 # one that is too far away was written while the clock was wrong, and would keep somebody out until then.
