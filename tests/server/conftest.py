@@ -171,10 +171,12 @@ class Bench:
         return Person(username=username, card=card, totp=pyotp.TOTP(app.secret))
 
     def trust(self, **rule: Any) -> None:
-        """Trust the bench's authority, with CRL files unless told otherwise."""
+        """Trust the bench's authority by this rule, with CRL files unless told otherwise."""
         files = () if rule.get("crl_urls") or rule.get("ocsp_urls") else (str(self.crl), str(self.data / "root.crl"))
         values = {"hardware": True, "pin_enforced": True, "crl_files": files, **rule}
         with self.office() as opened:
+            if any(known.name == "bench" for known in authorities.listed(opened)):
+                authorities.remove(opened, "bench")
             authorities.add(
                 opened,
                 Anchor(

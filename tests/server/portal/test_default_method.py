@@ -38,7 +38,7 @@ def test_what_was_chosen_comes_first_on_the_page_and_in_the_api(portal: Portal, 
     add_phone(visitor, person)
     assert offered(portal, person.username)[0] == "totp"
     choose(visitor, "sms")
-    assert offered(portal, person.username) == ["sms", "totp", "whatsapp"]
+    assert offered(portal, person.username) == ["sms", "totp", "whatsapp", "voice"]
     other = portal.visitor()
     with other.http:
         assert "Send me a text message" in other.sign_in_by_password(person.username).text

@@ -113,7 +113,7 @@ class TestTheWay:
         visitor.http.cookies.clear()
         start(visitor, person.username)
         page = prove(visitor, "recovery", codes[0])
-        assert set(re.findall(r"step\?by=([a-z-]+)", page.text)) == {"sms", "whatsapp"}
+        assert set(re.findall(r"step\?by=([a-z-]+)", page.text)) == {"sms", "whatsapp", "voice"}
         visitor.get("/password-reset/step?by=sms")
         sent = visitor.send("/password-reset/send", {"by": "sms"})
         assert "We sent six digits by text message to" in sent.text
