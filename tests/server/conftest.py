@@ -170,13 +170,18 @@ class Bench:
                 people.enrol(opened, username, Certificate.parse(card.der), "", unchecked=True)
         return Person(username=username, card=card, totp=pyotp.TOTP(app.secret))
 
+    def distrust(self) -> None:
+        """Other tests of the same bench may have left authorities."""
+        with self.office() as opened:
+            for known in authorities.listed(opened):
+                authorities.remove(opened, known.name)
+
     def trust(self, **rule: Any) -> None:
-        """Trust the bench's authority by this rule, with CRL files unless told otherwise."""
+        """Trust the bench's authority, and no other, by this rule; with CRL files unless told otherwise."""
+        self.distrust()
         files = () if rule.get("crl_urls") or rule.get("ocsp_urls") else (str(self.crl), str(self.data / "root.crl"))
         values = {"hardware": True, "pin_enforced": True, "crl_files": files, **rule}
         with self.office() as opened:
-            if any(known.name == "bench" for known in authorities.listed(opened)):
-                authorities.remove(opened, "bench")
             authorities.add(
                 opened,
                 Anchor(

@@ -423,6 +423,7 @@ class TestStanding:
         assert "Requires AAL2" in policy
 
     def test_an_authority_is_listed_with_its_rule(self, portal: Portal, site_admin: Visitor):
+        portal.bench.distrust()
         root = portal.bench.pki.root.certificate.public_bytes(DER)
         anchor = Anchor(name="listed <here>", certificate=root, hardware=True, check_revocation=False)
         with portal.bench.office() as office:

@@ -34,6 +34,7 @@ def events(portal: Portal, event: str) -> list[Entry]:
 @pytest.fixture
 def anchor(portal: Portal) -> Iterator[int]:
     """The bench's authority, trusted; returns its number."""
+    portal.bench.distrust()
     with portal.bench.office() as office:
         root = portal.bench.pki.root.certificate.public_bytes(DER)
         below = (portal.bench.pki.issuing.certificate.public_bytes(DER),)
