@@ -81,6 +81,7 @@ from tokenbridge.server.portal import (
     key_pages,
     lost_pages,
     outbox_pages,
+    own_card_pages,
     phone_app_pages,
     phone_pages,
     phone_web_pages,
@@ -101,6 +102,7 @@ from tokenbridge.server.risk import RiskDesk
 from tokenbridge.server.second_step import SecondStep
 from tokenbridge.server.self_service.activity import Activity
 from tokenbridge.server.self_service.first_app import FirstApp
+from tokenbridge.server.self_service.own_cards import OwnCards
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
@@ -133,6 +135,7 @@ PAGES: Final = tuple(
         first_day_pages,
         key_pages,
         lost_pages,
+        own_card_pages,
         phone_app_pages,
         phone_pages,
         phone_web_pages,
@@ -349,6 +352,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes) -> Front:
         profiles=Profiles(changes=changes),
         first_app=FirstApp(gate=gate, app=app.state.app, notices=parts.notices),
         passwords=PasswordChange(changes=changes, hashing=parts.hashing),
+        own_cards=OwnCards(changes=changes, trust=parts.trust, notices=parts.notices),
         own_sessions=OwnSessions(changes=changes),
         activity=Activity(changes=changes),
         administration=administration(changes, parts.passwords.policy, PolicyPlace(path=settings.policy_file)),

@@ -26,6 +26,7 @@ from tokenbridge.server.portal import cookies
 from tokenbridge.server.portal.statics import StaticFiles
 from tokenbridge.server.self_service.activity import Activity, gist
 from tokenbridge.server.self_service.first_app import FirstApp
+from tokenbridge.server.self_service.own_cards import OwnCards
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
@@ -81,6 +82,7 @@ class Front:
     profiles: Profiles
     first_app: FirstApp
     passwords: PasswordChange
+    own_cards: OwnCards
     own_sessions: OwnSessions
     activity: Activity
     administration: Administration
