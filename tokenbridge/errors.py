@@ -20,6 +20,7 @@
         FileFaulty(faults)        a BadRequest: lines of a file are wrong, so nothing of it was taken
         Outdated                  a NotAllowedNow: somebody else was faster
         LastFactor                a NotAllowedNow: nothing but the password would be left
+        CardOfAnother             a NotAllowedNow: a card that somebody else signs in with
         NotAnswered               a NotAllowedNow: the telephone has not answered yet
         MethodNotOffered          a NotAllowedNow: the decision did not name this method
         SendFailed(reason)        a message or a call did not get out
@@ -472,6 +473,12 @@ class LastFactor(NotAllowedNow):
     code = "last-factor"
     summary = "This is the last thing that the account signs in with beside its password."
     next_step = "Register another key first, or confirm that it shall be removed all the same."
+
+
+class CardOfAnother(NotAllowedNow):
+    code = "card-of-another"
+    summary = "This card belongs to somebody else, so it was not added."
+    next_step = "Use your own card. If this is your own card, ask your IT service desk whose account it is in."
 
 
 class MethodNotOffered(NotAllowedNow):

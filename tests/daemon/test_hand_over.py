@@ -81,6 +81,19 @@ def test_the_person_agrees_and_the_browser_goes_on(cards: Bench, decision: str) 
     run(work())
 
 
+def test_who_adds_a_card_is_asked_that_and_not_to_sign_in(cards: Bench) -> None:
+    async def work() -> None:
+        station = Station(Page(onward=f"{ORIGIN}/self-service/cards/c0de", purpose="add-card"))
+        await station.insert(cards)
+        lines = await station.hand_over({"confirm": b"yes", "pin": b"123456"})
+        (question,) = [line for line in lines if line.get("kind") == "confirm"]
+        assert question["question"].startswith("Add your card to ada")
+        assert "will be signed in" not in question["consequence"]
+        assert lines[-1]["outcome"]["continue"] == f"{ORIGIN}/self-service/cards/c0de"
+
+    run(work())
+
+
 def test_who_says_no_signs_nothing_and_the_link_is_void(cards: Bench) -> None:
     async def work() -> None:
         station = Station(Page())

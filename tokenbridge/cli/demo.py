@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ BAR = "▌"
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave everything running and say how to go on by hand.")
 @click.option("--stop", type=click.Path(path_type=Path), metavar="DIR", help="End a demo that was kept in DIR.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each scene.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each scene; with --keep, one more.")
 def demo(keep: bool, stop: Path | None, as_json: bool) -> None:
     """Play the main job with a virtual card on the real PC/SC daemon and a virtual security key.
 
@@ -53,6 +54,10 @@ def demo(keep: bool, stop: Path | None, as_json: bool) -> None:
             else:
                 _draw(item)
     if as_json:
+        if keep:
+            from tokenbridge.rig.demo import kept
+
+            click.echo(json.dumps({"kept": kept.facts(stage)}))
         return
     click.secho(f"\n✓ All as it should be, in {time.monotonic() - started:.0f} s.", fg="green", bold=True)
     if keep:
@@ -78,31 +83,23 @@ def _data(scene: Scene) -> dict[str, object]:
 
 
 def _how_to_go_on(stage: Stage) -> None:
-    from tokenbridge.rig.demo.stage import KEY_PIN, NEWCOMER, PIN, USER
+    from tokenbridge.rig.demo import kept
     from tokenbridge.rig.workplace import PASSWORD
 
-    place = stage.workplace
-
-    names = (
-        "PCSCLITE_CSOCK_NAME",
-        "TOKENBRIDGE_RUNTIME_DIR",
-        "TOKENBRIDGE_STATE_DIR",
-        "TOKENBRIDGE_SERVER_DATA",
-        "TOKENBRIDGE_KEY_SOCKETS",
-    )
     click.secho("\nEverything goes on running.", bold=True)
-    click.secho("\nIn a browser", bold=True)
-    click.echo(f"  {place.origin}           the portal (its certificate is of the demo's own: {place.ca_file})")
-    click.echo(f"  {place.origin}/outbox    a telephone on a page: text messages arrive there")
-    click.echo(
-        f"  {NEWCOMER} has nothing set up yet; {USER} has an app, a card and a key. Password of both: {PASSWORD}"
-    )
-    click.echo(f"  Use my smartcard: copy the button's link, then   tokenbridge hand-over LINK --ca {place.ca_file}")
-    click.secho("\nIn a terminal", bold=True)
-    for name in names:
-        click.echo(f"  export {name}={place.environ[name]}")
-    click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file}      # PIN {PIN}")
-    click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file} --user {USER}   # password: {PASSWORD}")
-    click.echo(f"  tokenbridge sign-in {place.origin} --ca {place.ca_file} --key any   # PIN {KEY_PIN}")
-    click.echo("  tokenbridge watch    tokenbridge card info    tokenbridge key info    tokenbridge server audit")
-    click.echo(f"  tokenbridge demo --stop {stage.directory}")
+    _table("In a browser", kept.in_a_browser(stage))
+    _table(f"Who (password of all: {PASSWORD})", kept.people(stage))
+    _lines("What to try first", kept.to_try(stage))
+    _lines("In a terminal", kept.in_a_terminal(stage))
+
+
+def _table(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    found = list(rows)
+    width = max(len(name) for name, _ in found)
+    _lines(title, (f"{name:{width}}  {text}" for name, text in found))
+
+
+def _lines(title: str, lines: Iterable[str]) -> None:
+    click.secho(f"\n{title}", bold=True)
+    for line in lines:
+        click.echo(f"  {line}")

@@ -55,20 +55,30 @@ def parse_link(text: str) -> Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the person is shown before anything is signed. `account` and `device` as the page had them, or empty."""
+    """What the person is shown before anything is signed. `account` and `device` as the page had them, or empty.
+    `adds`: the card is to be added to that account; nobody is signed in by it."""
 
     name: str
     origin: str
     account: str
     device: str
+    adds: bool = False
 
     @property
     def question(self) -> str:
+        if self.adds:
+            return f"Add your card to {self.account or 'an account'} at {self.name}?"
         return f"Sign in to {self.name}?"
 
     @property
     def consequence(self) -> str:
         where = f" {self.device}" if self.device else ""
+        if self.adds:
+            return (
+                f"From then on your card signs in {self.account or 'that account'} at {self.origin}. "
+                f"The browser{where} on this computer asks once more, and shows the card. "
+                "Say no if you did not choose this in your browser a moment ago. Insert your card, then go on."
+            )
         whom = f", as {self.account}" if self.account else ""
         return (
             f"The browser{where} on this computer will be signed in at {self.origin}{whom}. "
@@ -92,6 +102,7 @@ class HandOverSite(Site):
             origin=self.origin,
             account=one_line(str(data.get("account") or ""))[:MAX_TEXT],
             device=one_line(str(data.get("device") or ""))[:MAX_TEXT],
+            adds=data.get("purpose") == "add-card",
         )
 
     async def open(self, username: str = "") -> Offer:  # noqa: ARG002  the page has asked for it
@@ -155,7 +166,7 @@ class HandOver:
             raise
         except TokenbridgeError as err:
             with contextlib.suppress(TokenbridgeError):  # nothing must take the place of what went wrong
-                await self.interaction.tell(f"Not signed in. {err.message}\n\n{err.hint}")
+                await self.interaction.tell(f"It was not done. {err.message}\n\n{err.hint}")
             raise
 
     async def _agreed(self) -> Mapping[str, Any]:

@@ -19,8 +19,9 @@ from tokenbridge.rig import background, key_state
 from tokenbridge.rig.bench import NAME
 from tokenbridge.rig.key_pki import KeyPki
 from tokenbridge.rig.key_serve import DENY, TOUCH, UHID_PLACE
+from tokenbridge.rig.socket_room import fits
 from tokenbridge.rig.virtual_key import VirtualKey
-from tokenbridge.transport.packets import SUFFIX
+from tokenbridge.transport.packets import SUFFIX, hidden_name
 from tokenbridge.transport.uhid import UHID
 
 SOCKETS: Final = "TOKENBRIDGE_KEY_SOCKETS"
@@ -174,4 +175,10 @@ def place_for(entry: KeyEntry, sockets: Path | None, *, kernel: Path | None = UH
         sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as err:
         raise SetupError(f"{sockets} can't be a folder for keys: {err.strerror or err}.") from err
-    return str(sockets.absolute() / f"{entry.name}-{entry.serial}{SUFFIX}")
+    place = sockets.absolute() / f"{entry.name}-{entry.serial}{SUFFIX}"
+    if not fits(hidden_name(place)):
+        raise SetupError(
+            f"The path of a key in {sockets} is too long for a socket.",
+            next_step=f"Set {SOCKETS} to a folder with a shorter path.",
+        )
+    return str(place)

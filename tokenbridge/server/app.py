@@ -82,6 +82,7 @@ from tokenbridge.server.portal import (
     key_pages,
     lost_pages,
     outbox_pages,
+    own_card_pages,
     phone_app_pages,
     phone_pages,
     phone_web_pages,
@@ -104,6 +105,7 @@ from tokenbridge.server.second_step import SecondStep
 from tokenbridge.server.self_service.activity import Activity
 from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.lost import LostThings
+from tokenbridge.server.self_service.own_cards import OwnCards
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.password_reset import PasswordResets
 from tokenbridge.server.self_service.passwords import PasswordChange
@@ -140,6 +142,7 @@ PAGES: Final = tuple(
         first_day_pages,
         key_pages,
         lost_pages,
+        own_card_pages,
         phone_app_pages,
         phone_pages,
         phone_web_pages,
@@ -360,6 +363,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes, risk: RiskDesk) -
         passwords=PasswordChange(changes=changes, hashing=parts.hashing),
         preferences=Preferences(changes=changes, offered=frozenset(parts.passwords.methods) | DEVICES),
         resets=_resets(parts, changes, risk) if settings.password_reset else None,
+        own_cards=OwnCards(changes=changes, trust=parts.trust, notices=parts.notices),
         own_sessions=OwnSessions(changes=changes),
         lost=LostThings(changes=changes, notices=parts.notices),
         activity=Activity(changes=changes),

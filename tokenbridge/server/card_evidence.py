@@ -79,6 +79,20 @@ def verify(
     return Verdict(person=who, proofs=(evidence.proof,), notes=evidence.notes)
 
 
+def prove(presented: Presented, challenge: Challenge, revocation: RevocationData, now: dt.datetime) -> Certificate:
+    """The certificate of a card that passed everything a sign-in asks for, whoever's it is. Raises `Rejected`, and
+    `Undecided` when revocation can't be checked."""
+    evidence = authenticate(
+        presented.token,
+        expected_origin=challenge.origin,
+        expected_nonce=challenge.nonce,
+        trust=presented.trust.store,
+        revocation=revocation,
+        now=now,
+    )
+    return evidence.certificate
+
+
 def marks(certificate: Certificate, anchor: Anchor | None) -> Marks:
     """By what `certificate` is recognised; what an issuer asserts counts only as far as `anchor` allows it."""
     found = {item.kind: item.value for item in reversed(identifiers(certificate, nhs_uid=True))}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 from tokenbridge.errors import Rejected
+from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import RevocationData
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import card_evidence, login
@@ -63,6 +64,14 @@ class CardSignIn:
         shown = Shown(by=Method.CARD, proofs=verdict.proofs, doubts=verdict.doubts)
         done = self.ledger.advance(attempt.token, attempt.request, lambda moment: self._judged(moment, shown, verdict))
         return done, bool(verdict.doubts)
+
+    def prove(self, attempt: CardAttempt, revocation: RevocationData) -> Certificate:
+        """Verify the token of somebody who is signed in already: nobody is signed in by it. The transaction stays at
+        its spent nonce. Raises `Rejected`, on record, and `Undecided`: what is in doubt is not added to an account."""
+        try:
+            return card_evidence.prove(attempt.presented, attempt.pending.challenge, revocation, self.clock())
+        except Rejected as err:
+            self._refuse(attempt.token, attempt.request, err)
 
     def _judged(self, moment: Moment, shown: Shown, verdict: Verdict) -> login.Judged:
         who = verdict.person

@@ -13,6 +13,9 @@
 Whoever sends somebody else a link H gets nothing by it: what the bridge brings back is opened in the browser beside it,
 and counts only there where the sign-in was begun. So a link that was sent by mail ends in an error, not in a session of
 the sender's.
+
+A card that somebody adds to the own account comes by the same way. It is a page of that very session that adds it: a
+link that was sent to others adds their cards to no account.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from tokenbridge.server.ledger import MAX_TOKEN, Clock, Done
 from tokenbridge.server.sign_in import SignInDesk
 from tokenbridge.server.store import hand_overs, sign_ins
 from tokenbridge.server.store.database import Database
-from tokenbridge.server.store.hand_overs import NewHandOver, Waiting
+from tokenbridge.server.store.hand_overs import Kept, NewHandOver, Waiting
 from tokenbridge.server.trust import TrustBook
 
 TRANSACTION: Final = "hand-over:transaction"
@@ -40,12 +43,14 @@ SESSION: Final = "hand-over:session"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Browser:
     """Where a sign-in was begun. `secret`: only this browser has it. `account`: the user name that was typed, `device`
-    what the browser calls itself; both are for the person to recognise. `onward`: the path to go to afterwards."""
+    what the browser calls itself; both are for the person to recognise. `onward`: the path to go to afterwards.
+    `adds_to`: the number of the session whose account shall get the card; None: it is a sign-in."""
 
     secret: str
     account: str = ""
     device: str = ""
     onward: str = ""
+    adds_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +63,22 @@ class Redeemed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the bridge is told: what to sign and by which issuers' cards, for whom and for which browser."""
+    """What the bridge is told: what to sign and by which issuers' cards, for whom and for which browser. `adds`: to
+    add the card to an account."""
 
     challenge: Challenge
     issuers: tuple[bytes, ...]
     account: str
     device: str
+    adds: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brought:
-    """What the bridge gets for its evidence: the outcome without a session, and the code for the browser."""
+    """What the bridge gets for its evidence: the outcome without a session, and the code for the browser. `done` None:
+    the card is good, and the browser may add it."""
 
-    done: Done
+    done: Done | None
     code: str
 
 
@@ -93,11 +101,15 @@ class HandOverDesk:
         return await asyncio.to_thread(self._asked, ref)
 
     async def card(self, ref: str, raw: Mapping[str, Any], request: str) -> Brought:
-        """Present the card's evidence; as `SignInDesk.card`."""
+        """Present the card's evidence; as `SignInDesk.card`, or as `SignInDesk.prove_card` for a card to be added."""
         waiting = await asyncio.to_thread(self._waiting, ref)
-        done = await self._sign_ins.card(self._open(waiting.transaction, TRANSACTION), raw, request)
-        code = keys.new_token()
-        await asyncio.to_thread(self._keep, ref, code, done)
+        transaction, code, done = self._open(waiting.transaction, TRANSACTION), keys.new_token(), None
+        if waiting.adds:
+            kept = Kept(certificate=(await self._sign_ins.prove_card(transaction, raw, request)).der)
+        else:
+            done = await self._sign_ins.card(transaction, raw, request)
+            kept = Kept(session=self._sealed(done))
+        await asyncio.to_thread(self._keep, ref, code, kept)
         return Brought(done=done, code=code)
 
     async def cancel(self, ref: str) -> None:
@@ -124,6 +136,7 @@ class HandOverDesk:
                 device=browser.device,
                 onward=browser.onward,
                 expires_at=pending.challenge.expires_at,
+                adds_to=browser.adds_to,
             )
             hand_overs.add(tx, new, now)
         return ref
@@ -139,6 +152,7 @@ class HandOverDesk:
             issuers=self._trust.current().store.issuer_names,
             account=waiting.account,
             device=waiting.device,
+            adds=waiting.adds,
         )
 
     def _waiting(self, ref: str) -> Waiting:
@@ -148,12 +162,14 @@ class HandOverDesk:
             raise _gone()
         return found
 
-    def _keep(self, ref: str, code: str, done: Done) -> None:
-        sealed: bytes | None = None
-        if done.opened is not None:
-            sealed = self._keys.ring().encrypt(done.opened.token.encode(), context=SESSION)
+    def _sealed(self, done: Done) -> bytes | None:
+        if done.opened is None:
+            return None
+        return self._keys.ring().encrypt(done.opened.token.encode(), context=SESSION)
+
+    def _keep(self, ref: str, code: str, kept: Kept) -> None:
         with self._database.write() as tx:
-            if not hand_overs.done(tx, _hashed(ref), keys.hash_token(code), sealed, self._clock()):
+            if not hand_overs.done(tx, _hashed(ref), keys.hash_token(code), kept, self._clock()):
                 raise NotAllowedNow("Another request for the same sign-in was faster.")
 
     def _cancel(self, ref: str) -> None:

@@ -23,6 +23,11 @@ Ref = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 PAGE: Final = "/sign-in/card"
 """Where the browser beside the bridge goes on, with the code behind it."""
 
+ADD_PAGE: Final = "/self-service/cards"
+"""Likewise, to add the card to an account."""
+
+ADDING: Final = "The card is good. Your browser asks whether to add it to your account."
+
 
 @router.get("/api/hand-over/{ref}")
 async def asked(ref: Ref, request: Request, desk: Desk) -> dict[str, Any]:
@@ -36,6 +41,7 @@ async def asked(ref: Ref, request: Request, desk: Desk) -> dict[str, Any]:
         "accepts": [card_offer(found.issuers)],
         "account": found.account,
         "device": found.device,
+        "purpose": "add-card" if found.adds else "sign-in",
     }
 
 
@@ -43,9 +49,13 @@ async def asked(ref: Ref, request: Request, desk: Desk) -> dict[str, Any]:
 async def card(ref: Ref, body: CardBody, request: Request, desk: Desk, request_id: RequestId) -> dict[str, Any]:
     """Present the card's signature. The session goes to the browser: open `continue` in the one beside the bridge."""
     brought = await desk.card(ref, body.token, request_id)
+    origin = request.app.state.origin
+    if brought.done is None:
+        onward = f"{origin}{ADD_PAGE}/{brought.code}"
+        return {"decision": "allow", "sentence": ADDING, "methods": [], "continue": onward}
     told = outcome(brought.done)
     told.pop("session", None)
-    return {**told, "continue": f"{request.app.state.origin}{PAGE}/{brought.code}"}
+    return {**told, "continue": f"{origin}{PAGE}/{brought.code}"}
 
 
 @router.delete("/api/hand-over/{ref}", status_code=204)

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tokenbridge.errors import NotAllowedNow, TooMany
+from tokenbridge.errors import NotAllowedNow, TooMany, Undecided
+from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.challenge import NONCE_BYTES, Challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import Context
@@ -101,6 +102,17 @@ class SignInDesk:
             revocation.forget(attempt.presented.sources)
         self._tell(done)
         return await asyncio.to_thread(self._with_options, done)
+
+    async def prove_card(self, token: str, raw: Mapping[str, Any], request: str) -> Certificate:
+        """Have a Web eID token verified as in a sign-in, by which nobody is signed in. Raises `Undecided` as well."""
+        cards, revocation = self._parts.cards, self._parts.revocation
+        attempt = await asyncio.to_thread(cards.begin, token, raw, request)
+        fetched = await revocation.fetch(attempt.presented.sources)
+        try:
+            return await asyncio.to_thread(cards.prove, attempt, fetched)
+        except Undecided:
+            revocation.forget(attempt.presented.sources)
+            raise
 
     async def key(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
         """Present a key's assertion. The challenge is spent first, then the assertion is judged."""

@@ -77,7 +77,7 @@ def listen(path: Path) -> socket.socket:
     It appears under its name when it can be connected to, not before. Remove the file to unplug.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    hidden = hidden_name(path)
     try:
         listener.bind(str(hidden))
         hidden.chmod(0o600)
@@ -88,6 +88,11 @@ def listen(path: Path) -> socket.socket:
         hidden.unlink(missing_ok=True)
         raise LinkFailed(f"The key can't be plugged in at {path}: {err.strerror or err}.") from err
     return listener
+
+
+def hidden_name(path: Path) -> Path:
+    """Where the socket of `path` is made, before it appears; the process number has as many digits as any."""
+    return path.with_name(f".{path.name}.{os.getpid():07}")
 
 
 def connect(path: str) -> PacketSocket:

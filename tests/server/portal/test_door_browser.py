@@ -263,7 +263,7 @@ LIES: dict[str, Any] = {
 def test_the_page_opens_nothing_that_is_not_its_own(portal: Portal, page: Page, stranger: Stranger, lie: Any):
     stranger.says(json.loads(json.dumps(lie).replace("{origin}", portal.origin)))
     choose(page, portal)
-    expect(message(page)).to_contain_text("tokenbridge did not sign you in")
+    expect(message(page)).to_contain_text("tokenbridge could not do it")
     assert page.url == f"{portal.origin}/sign-in/card"
     assert "<b>" not in page.locator("main").inner_html().replace(f"<b>{portal.origin}</b>", "")
 
@@ -271,7 +271,7 @@ def test_the_page_opens_nothing_that_is_not_its_own(portal: Portal, page: Page, 
 def test_no_end_of_an_answer_is_waited_for(portal: Portal, page: Page, stranger: Stranger):
     stranger.lines = [b" " * 1000] * 100
     choose(page, portal)
-    expect(message(page)).to_contain_text("tokenbridge did not sign you in")
+    expect(message(page)).to_contain_text("tokenbridge could not do it")
 
 
 def test_no_redirect_is_followed(portal: Portal, page: Page, stranger: Stranger):

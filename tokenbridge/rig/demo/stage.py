@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -22,6 +21,7 @@ from tokenbridge.rig.key_person import Touch
 from tokenbridge.rig.key_serve import UHID_PLACE
 from tokenbridge.rig.machine_pcscd import Pcscd, start_any
 from tokenbridge.rig.provision import Staff
+from tokenbridge.rig.socket_room import make_directory
 from tokenbridge.rig.virtual_card import VirtualCard
 from tokenbridge.rig.virtual_key import AAGUID
 from tokenbridge.rig.vpcd import VpcdConnection
@@ -35,6 +35,9 @@ WRONG_PIN: Final = "654321"
 KEY: Final = "blue"
 KEY_PIN: Final = "4711"
 NEWCOMER: Final = "newcomer"
+NEWCOMER_NAME: Final = "New Comer"
+NEWCOMER_UID: Final = "000987654321"
+ADMINISTRATOR: Final = "admin"
 KEPT: Final = "kept.json"
 POLICY: Final = """# Two factors for everybody. Who has nothing set up yet may come to the portal with a password.
 [[rule]]
@@ -60,8 +63,9 @@ class Stage:
 
     def __init__(self, *, keep: bool = False) -> None:
         self.keep = keep
-        self.directory = Path(tempfile.mkdtemp(prefix="tokenbridge-demo-"))
+        self.directory = make_directory("tokenbridge-demo-")
         self.totp_secret = ""
+        self.administrators_codes: tuple[str, ...] = ()
         self._started = False
 
     def __enter__(self) -> Stage:
@@ -86,7 +90,7 @@ class Stage:
         self.pcscd = start_any(self.directory / "pcscd")
         self.workplace = Workplace(self.directory, self.pcscd)
         self.workplace.environ["FORCE_COLOR"] = "1"
-        bench = Bench(self.directory / "rig")
+        self.bench = bench = Bench(self.directory / "rig")
         entry = bench.new(USER, Staff(uid=UID, holder=NAME), CardProfile(), (DEFAULT_PIN, DEFAULT_PUK))
         self.slot = VpcdConnection(VirtualCard.load(entry.path), self.pcscd.ports[0])
         self.key_bench = KeyBench(self.directory / "rig")
@@ -102,13 +106,20 @@ class Stage:
         self.workplace.start_server()
 
     def _prepare_portal(self) -> None:
-        """For those who try the pages by hand: a policy, a newcomer, a telephone, a program for app passwords."""
+        """For those who try the pages by hand: a policy, a newcomer with a card of nobody's yet, a telephone, a program
+        for app passwords, an administrator."""
         (self.directory / "server" / "policy.toml").write_text(POLICY, "utf-8")
         self.workplace.environ["TOKENBRIDGE_SERVER_OUTBOX"] = "true"
         self.workplace.must(
-            "server", "user", "add", NEWCOMER, "--display-name", "New Comer", "--email", f"{NEWCOMER}@example.org",
+            "server", "user", "add", NEWCOMER, "--display-name", NEWCOMER_NAME, "--email", f"{NEWCOMER}@example.org",
             secrets={"--password-fd": PASSWORD},
         )  # fmt: skip
+        staff = Staff(uid=NEWCOMER_UID, holder=NEWCOMER_NAME)
+        self.bench.new(NEWCOMER, staff, CardProfile(), (DEFAULT_PIN, DEFAULT_PUK))
+        self.workplace.add_user(ADMINISTRATOR, "Head of IT", "--email", f"{ADMINISTRATOR}@example.org")
+        codes = self.workplace.must_json("server", "user", "recovery-codes", ADMINISTRATOR)["recovery_codes"]
+        self.administrators_codes = tuple(map(str, codes))
+        self.workplace.must("server", "admin", "grant", ADMINISTRATOR, "--role", "administrator")
         self.workplace.must("server", "app-client", "add", "mail")
 
     def _take_down(self) -> None:
@@ -129,10 +140,10 @@ class Stage:
         return self.key_place == UHID_PLACE
 
     def _leave(self) -> None:
-        """Hand the card over to a process of its own and write down what runs."""
+        """Hand the cards over to processes of their own and write down what runs."""
         self.slot.stop()
-        home = str(self.directory / "rig")
-        self.workplace.must("rig", "card", "insert", USER, "--home", home, "--port", str(self.pcscd.ports[0]))
+        for name, port in zip((USER, NEWCOMER), self.pcscd.ports, strict=False):
+            self.bench.insert(name, port)
         pids = [pid for pid in (self.workplace.server_pid, self.pcscd.pid) if pid is not None]
         (self.directory / KEPT).write_text(json.dumps({"pids": pids}))
 
@@ -148,7 +159,12 @@ def stop_kept(directory: Path) -> None:
         "TOKENBRIDGE_STATE_DIR": str(directory / "state"),
     }
     home = ("--home", str(directory / "rig"))
-    for arguments in (("rig", "card", "remove", USER, *home), ("rig", "key", "remove", KEY, *home), ("daemon", "stop")):
+    for arguments in (
+        ("rig", "card", "remove", USER, *home),
+        ("rig", "card", "remove", NEWCOMER, *home),
+        ("rig", "key", "remove", KEY, *home),
+        ("daemon", "stop"),
+    ):
         subprocess.run([sys.executable, "-m", "tokenbridge", *arguments], env=environ, check=False, capture_output=True)
     for pid in pids:
         if str(directory) in _environment(pid):

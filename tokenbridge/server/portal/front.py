@@ -27,6 +27,7 @@ from tokenbridge.server.portal.statics import StaticFiles
 from tokenbridge.server.self_service.activity import Activity, gist
 from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.lost import LostThings
+from tokenbridge.server.self_service.own_cards import OwnCards
 from tokenbridge.server.self_service.own_sessions import OwnSessions
 from tokenbridge.server.self_service.passwords import PasswordChange
 from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
@@ -86,6 +87,7 @@ class Front:
     passwords: PasswordChange
     preferences: Preferences
     resets: PasswordResetDesk | None
+    own_cards: OwnCards
     own_sessions: OwnSessions
     lost: LostThings
     activity: Activity

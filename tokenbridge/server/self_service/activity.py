@@ -52,6 +52,8 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "enrolment-code-refused": "Enrolment code refused",
         "mfa-enabled": "Multi-factor authentication enabled",
         "sessions-revoked": "Signed out everywhere by your organisation",
+        "card-added": "Card added by yourself",
+        "card-refused": "Somebody else's card not added",
         "card-enrolled": "Card added by your organisation",
         "card-removed": "Card removed by your organisation",
         "card-withdrawn": "You took a card out of use",

@@ -4,7 +4,7 @@ const CONNECT_SECONDS = 3;
 const PERMISSION_SECONDS = 30;
 const ALL_SECONDS = 300;
 const MOST_TEXT = 4096;
-const ONWARD = /^\/sign-in\/card\/[A-Za-z0-9_-]{1,128}$/;
+const ONWARD = /^\/(sign-in\/card|self-service\/cards)\/[A-Za-z0-9_-]{1,128}$/;
 
 const SAYS = {
   looking: "Looking for tokenbridge on this computer.",
@@ -12,8 +12,8 @@ const SAYS = {
   begun: `Look at the window of tokenbridge on this computer. It shows the address ${location.origin}. Agree there, put your card into the reader and type your PIN in that window, never on a page.`,
   busy: "tokenbridge is busy with another sign-in. End that one first, then try again.",
   stopped: "You stopped it. You can try again, or open tokenbridge as described below.",
-  declined: "It was cancelled in the window of tokenbridge, so you are not signed in.",
-  failed: "tokenbridge did not sign you in. You can try again, or open tokenbridge as described below.",
+  declined: "It was cancelled in the window of tokenbridge, so nothing was done.",
+  failed: "tokenbridge could not do it. You can try again, or open tokenbridge as described below.",
 };
 
 // What the browser lets this site do (Local Network Access), or null: browsers that don't know the names don't ask.

@@ -70,6 +70,12 @@ def listed(tx: Session, account_id: int | None = None) -> list[tuple[EnrolledCer
     return [(row, username) for row, username in tx.execute(query.order_by(EnrolledCertificate.id))]
 
 
+def is_enrolled(tx: Session, fingerprint: str) -> bool:
+    """Whether this very certificate is somebody's."""
+    found = select(EnrolledCertificate.id).where(EnrolledCertificate.fingerprint == fingerprint)
+    return tx.scalar(found) is not None
+
+
 def remove(tx: Session, card_id: int) -> bool:
     return tx.connection().execute(delete(EnrolledCertificate).where(EnrolledCertificate.id == card_id)).rowcount == 1
 
@@ -80,16 +86,21 @@ def used(tx: Session, fingerprint: str, now: dt.datetime) -> None:
 
 
 def owner(tx: Session, marks: Marks) -> int | None:
-    """The id of the account whose certificate this is, or nobody's. What is enrolled goes before what an issuer says.
+    """The id of the account whose certificate this is, or nobody's. Two different owners are nobody."""
+    found = owners(tx, marks)
+    return next(iter(found)) if len(found) == 1 else None
 
-    Enrolled means: the same certificate, or a renewed one for the same key, whose possession was just proved. Two
-    different owners are nobody.
+
+def owners(tx: Session, marks: Marks) -> frozenset[int]:
+    """The ids of all accounts that a certificate points to. What is enrolled goes before what an issuer says.
+
+    Enrolled means: the same certificate, or a renewed one for the same key, whose possession was just proved.
     """
     connection = tx.connection()
     found = connection.execute(_ENROLLED, {"fingerprint": marks.fingerprint, "key": marks.key}).all()
     # What is not asserted is NULL, and equals nothing.
     found = found or connection.execute(_ASSERTED, {name: getattr(marks, name) for name in _NAMES}).all()
-    return int(found[0][0]) if len(found) == 1 else None
+    return frozenset(int(row[0]) for row in found)
 
 
 _NAMES: Final = ("nhs_uid", "upn", "email")
