@@ -91,7 +91,7 @@ def _named(account_id: int, password_hash: str | None) -> str:
 
 _TOLD: Final = (
     *(Method.TOTP, Method.CARD, Method.KEY, Method.RECOVERY),
-    *(Method.SMS, Method.WHATSAPP, Method.NUMBER_MATCH),
+    *(Method.SMS, Method.WHATSAPP, Method.VOICE, Method.NUMBER_MATCH),
 )
 _QUERY: Final = select(
     Account.id,
@@ -106,6 +106,7 @@ _QUERY: Final = select(
     exists().where(SecurityKey.account_id == Account.id).label("key"),
     exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.text).label("sms"),
     exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.whatsapp).label("whatsapp"),
+    exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.voice).label("voice"),
     exists().where(PhoneApp.account_id == Account.id, PhoneApp.confirmed_at.is_not(None)).label("number-match"),
     exists().where(RecoveryCode.account_id == Account.id, RecoveryCode.used_at.is_(None)).label("recovery"),
 )
