@@ -177,6 +177,7 @@ def test_from_nothing_to_a_lost_phone(me: Newcomer) -> None:
     for way in (by_text_message, by_voice_call, by_phone_app, by_key, by_card):
         way(me)
         me.sign_out()
+    by_text_message_in_the_terminal(me.kept)
     by_recovery_code(me, codes[0])
     me.sign_out()
     by_card(me)
@@ -277,6 +278,33 @@ def by_text_message(me: Newcomer) -> None:
     me.signed_in_by("password and text message")
 
 
+def by_text_message_in_the_terminal(kept: Kept) -> None:
+    """With the number that was confirmed on the pages."""
+    authority = kept.directory / "server" / "tls" / "ca.pem"
+    (password, password_in), (code, code_in) = os.pipe(), os.pipe()
+    os.write(password_in, PASSWORD.encode() + b"\n")
+    command = [
+        *(sys.executable, "-m", "tokenbridge", "sign-in", kept.origin, "--ca", str(authority), "--user", NEWCOMER),
+        *("--by", "sms", "--password-fd", str(password), "--code-fd", str(code), "--json"),
+    ]
+    environ = kept.environ()
+    trust = ssl.create_default_context(cafile=str(authority))
+    with httpx.Client(verify=trust, trust_env=False) as client:
+        before = len(client.get(f"{kept.origin}/api/outbox").json()["messages"])
+        started = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, pass_fds=(password, code))
+        deadline = time.monotonic() + 40
+        while len(found := client.get(f"{kept.origin}/api/outbox").json()["messages"]) == before:
+            assert time.monotonic() < deadline
+            assert started.poll() is None
+            time.sleep(0.2)
+    os.write(code_in, re.findall(r"\b\d{6}\b", found[0]["text"])[0].encode() + b"\n")
+    output, _ = started.communicate(timeout=40)
+    for descriptor in (password, password_in, code, code_in):
+        os.close(descriptor)
+    outcome = json.loads(output.splitlines()[-1])
+    assert (outcome["decision"], outcome["sentence"]) == ("allow", "Signed in at AAL2: password and text message.")
+
+
 def by_voice_call(me: Newcomer) -> None:
     me.password_and("Get a voice call")
     me.press("Call me")
@@ -334,35 +362,6 @@ def gets_a_new_phone(me: Newcomer) -> None:
     me.reads("Your authenticator app is set up.")
     me.sign_out()
     by_app(me, app)
-
-
-def test_a_text_message_in_the_terminal(kept: Kept) -> None:
-    """With the number that the newcomer has confirmed on the pages."""
-    authority = kept.directory / "server" / "tls" / "ca.pem"
-    (password, password_in), (code, code_in) = os.pipe(), os.pipe()
-    os.write(password_in, PASSWORD.encode() + b"\n")
-    command = [
-        *(sys.executable, "-m", "tokenbridge", "sign-in", kept.origin, "--ca", str(authority), "--user", NEWCOMER),
-        *("--by", "sms", "--password-fd", str(password), "--code-fd", str(code), "--json"),
-    ]
-    places = ("RUNTIME_DIR", "STATE_DIR", "KEY_SOCKETS")
-    environ = kept.environ()
-    assert all(f"TOKENBRIDGE_{name}" in environ for name in places)
-    trust = ssl.create_default_context(cafile=str(authority))
-    with httpx.Client(verify=trust, trust_env=False) as client:
-        before = len(client.get(f"{kept.origin}/api/outbox").json()["messages"])
-        started = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, pass_fds=(password, code))
-        deadline = time.monotonic() + 40
-        while len(found := client.get(f"{kept.origin}/api/outbox").json()["messages"]) == before:
-            assert time.monotonic() < deadline
-            assert started.poll() is None
-            time.sleep(0.2)
-    os.write(code_in, re.findall(r"\b\d{6}\b", found[0]["text"])[0].encode() + b"\n")
-    output, _ = started.communicate(timeout=40)
-    for descriptor in (password, password_in, code, code_in):
-        os.close(descriptor)
-    outcome = json.loads(output.splitlines()[-1])
-    assert (outcome["decision"], outcome["sentence"]) == ("allow", "Signed in at AAL2: password and text message.")
 
 
 def test_it_says_how_to_go_on(kept: Kept) -> None:

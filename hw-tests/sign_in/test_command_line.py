@@ -170,13 +170,16 @@ def _read_until(descriptor: int, words: bytes) -> bytes:
 
 
 def test_demo_as_json(tmp_path: Path) -> None:
-    """The demo itself: all scenes, from a process that knows nothing of this workplace."""
+    """The demo itself: all scenes, from a process that knows nothing of this workplace; also where the folder for
+    temporary files has a path too long for sockets."""
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("TOKENBRIDGE", "PCSCLITE"))}
     done = subprocess.run(
         [sys.executable, "-m", "tokenbridge", "demo", "--json"],
-        env=environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=120,
+        env=environ | {"TMPDIR": str(folder)}, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     scenes = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(scenes) == 8
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []

@@ -70,7 +70,7 @@ def to_try(stage: Stage) -> Iterator[str]:
     yield "3. Add a key and a card under Security keys and cards."
     yield "   Card: copy the address of the button Open tokenbridge; in a terminal, after the exports below:"
     yield f"   tokenbridge hand-over LINK --ca {stage.workplace.ca_file} --reader {shlex.quote(SECOND)} --no-open"
-    yield f"   ({NEWCOMER_NAME}'s, PIN {PIN}), and open what it prints in that browser. Signing in with a card goes the same way."
+    yield f"   ({NEWCOMER_NAME}'s, PIN {PIN}), and open what it prints in that browser. To sign in with it: the same."
     yield from _key(stage)
     yield "4. Sign out and in by each: app, text message, WhatsApp, voice call, phone app, recovery code, key, card."
     yield "5. Lost your phone? Sign in with the card, remove app, number and phone app under Self-Service, set up anew;"
