@@ -180,7 +180,6 @@ def test_from_nothing_to_a_lost_phone(me: Newcomer) -> None:
     by_text_message_in_the_terminal(me.kept)
     by_recovery_code(me, codes[0])
     me.sign_out()
-    by_card(me)
     loses_the_phone(me)
     gets_a_new_phone(me)
 
@@ -344,13 +343,23 @@ def by_recovery_code(me: Newcomer, code: str) -> None:
 
 
 def loses_the_phone(me: Newcomer) -> None:
-    """Authenticator app, phone app and number go with it."""
-    me.open("/self-service/app/remove")
-    me.press("Remove")
-    for page in ("/self-service/phone-app", "/self-service/phone"):
-        me.open(page)
-        me.page.get_by_role("link", name=re.compile("^Remove ")).first.click()
-        me.press("Remove")
+    """By the flow for that, begun before the sign-in: authenticator app, phone app and number go with the phone."""
+    me.open("/sign-in")
+    me.follow("Lost your phone, key or card?")
+    me.page.get_by_label("My phone", exact=True).check()
+    me.press("Continue")
+    me.sees("What do you still have?")
+    me.follow("My card or a security key")
+    me.press("Use my smartcard")
+    me.shows_card()
+    me.sees("Remove what is lost")
+    for thing in me.page.get_by_role("checkbox").all():
+        if thing.get_attribute("name") != "codes":
+            thing.check()
+    me.picture("lost-phone")
+    me.press("Remove what is chosen")
+    me.sees("Done")
+    me.reads("An authenticator app on another phone")
     me.open("/self-service")
     me.reads("9 left")
     for row in ("Authenticator app", "Phone app", "Phone number"):

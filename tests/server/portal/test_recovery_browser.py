@@ -1,6 +1,8 @@
-"""Default method, password reset and lost things in Debian's Chromium, from the first page to the last."""
+"""Default method, password reset, lost things, an own card: in Debian's Chromium, from the first page to the last."""
 
 from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -8,6 +10,8 @@ from playwright.sync_api import Browser, expect
 from tests.server.conftest import Person
 from tests.server.portal.conftest import Portal
 from tests.server.portal.test_browser import KEY, Window, browser, window
+from tests.server.portal.test_card_pages import bridge
+from tests.server.portal.test_own_cards import holder
 from tokenbridge.server.operator import security_keys
 
 __all__ = ["browser", "window"]
@@ -197,3 +201,23 @@ def test_without_javascript_and_by_keyboard(portal: Portal, browser: Browser):
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{portal.origin}/lost/phone-card")
     context.close()
+
+
+def test_adding_a_card_of_ones_own(window: Window):
+    card = window.portal.bench.card()
+    window.sign_in(window.portal.newcomer())
+    window.open("/self-service/keys")
+    window.look("keys-without-card")
+    window.follow("Add a smartcard")
+    window.look("card-add")
+    window.press("Continue")
+    window.look("card-add-link")
+    link = window.page.get_by_role("link", name="Open tokenbridge").get_attribute("href") or ""
+    onward = bridge(window.portal, parse_qs(urlsplit(link).query)["id"][0], holder(card)).json()["continue"]
+    window.page.goto(onward)
+    window.look("card-add-confirm")
+    window.fill("Name of the card (optional)", "my badge")
+    window.press("Add the card")
+    window.look("card-added")
+    window.open("/self-service/keys")
+    expect(window.page.locator("main")).to_contain_text("my badge")
