@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -17,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.server.conftest import Bench, Server
+from tokenbridge.server.middleware import MAX_BODY
 
 pytestmark = pytest.mark.foreign
 
@@ -42,7 +44,13 @@ def test_every_call(server: Server, bench: Bench, mode: GenerationMode) -> None:
         @given(case=call.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
             nonlocal tried
-            answer = case.call(verify=authority, headers={"Authorization": "Bearer nonsense"})
+            try:
+                answer = case.call(verify=authority, headers={"Authorization": "Bearer nonsense"})
+            except requests.ConnectionError as err:
+                # The server answers before the whole of a large body has come, and does not wait for the rest.
+                if err.request is None or len(err.request.body or b"") <= MAX_BODY:
+                    raise
+                return
             case.validate_response(answer, checks=CHECKS)
             tried += 1
 

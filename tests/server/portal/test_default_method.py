@@ -45,7 +45,7 @@ def test_what_was_chosen_comes_first_on_the_page_and_in_the_api(portal: Portal, 
         assert "Use your authenticator app" in other.last.text
     assert "Text message" in visitor.get("/self-service").text
     choose(visitor, "")
-    assert offered(portal, person.username) == ["totp", "whatsapp", "sms"]
+    assert offered(portal, person.username) == ["totp", "whatsapp", "sms", "voice"]
     with portal.bench.office() as office, office.database.read() as tx:
         found = [e.detail for e in audit.entries(tx, account=person.username) if e.event == "method-changed"]
     assert [entry["method"] for entry in found] == ["sms", ""]
