@@ -58,6 +58,9 @@ class Window:
     def look(self, name: str) -> None:
         """No violation by axe-core, nothing cut off at 375 px, and a picture of both widths."""
         wide = {"width": 1100, "height": 800}
+        # A page that is just being replaced by the next one has nothing to be looked at.
+        self.page.wait_for_load_state()
+        expect(self.page.locator("main")).to_be_visible()
         for width in (375, 1100):
             self.page.set_viewport_size({"width": width, "height": 800})
             spill = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
