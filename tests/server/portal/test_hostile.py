@@ -41,7 +41,7 @@ CREDENTIALS = (
     "1e999",
 )
 FIELDS = (
-    *("username", "password", "code", "sealed", "credential", "name", "registration"),
+    *("username", "password", "code", "credential", "name", "registration"),
     *("sign_in", "way", "current", "new", "again", "next", "last", "number"),
     *("method", "codes", "app", "report"),
 )

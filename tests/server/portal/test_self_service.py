@@ -74,6 +74,13 @@ class TestAuthenticator:
                 assert 'id="secret"' not in answer.text
         assert "recovery codes" in visitor.send("/self-service/app/scan", {"code": app.at(now())}).text
 
+    def test_loading_the_page_anew_goes_on_with_what_was_begun(self, portal: Portal, visitor: Visitor):
+        name = portal.newcomer()
+        visitor.sign_in_by_password(name)
+        secrets = {app_of(visitor.get("/self-service/app/scan").text).secret for _ in range(3)}
+        assert len(secrets) == 1
+        assert events(portal, name).count("method-begun") == 1
+
     def test_five_wrong_codes_end_a_set_up(self, portal: Portal, visitor: Visitor):
         visitor.sign_in_by_password(portal.newcomer())
         app = app_of(visitor.get("/self-service/app/scan").text)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from tokenbridge.errors import LastFactor, Rejected, TooMany
+from tokenbridge.errors import LastFactor, NotAllowedNow, Rejected, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
 from tokenbridge.server.portal.front import see_other
@@ -30,8 +30,13 @@ async def begin(member: SignedIn) -> Response:
 
 @router.get("/self-service/app/scan")
 async def scan(member: SignedIn) -> Response:
-    offer = await member.front.methods.enrol(member.session, Method.TOTP, "", member.request_id)
-    return member.page("app-scan.html", **shown(offer.shown))
+    """Loading it anew goes on with what was begun: the app may have scanned that."""
+    methods = member.front.methods
+    try:
+        made = await methods.pending_app(member.session)
+    except NotAllowedNow:
+        made = (await methods.enrol(member.session, Method.TOTP, "", member.request_id)).shown
+    return member.page("app-scan.html", **shown(made))
 
 
 @router.post("/self-service/app/scan")

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from tokenbridge import log
-from tokenbridge.errors import RejectReason
+from tokenbridge.errors import NotAllowedNow, RejectReason
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.refusals import refusal
 from tokenbridge.server import codes, keys
@@ -38,9 +38,13 @@ class FirstApp:
             pass
 
     def begin(self, username: str, code: str, request: str) -> Mapping[str, Any]:
-        """A new secret to be scanned, as `TotpMethod.enrol` shows it."""
+        """A secret to be scanned, as `TotpMethod.enrol` shows it: what this code has begun with, or a new one."""
         with self.gate.by_code(username, code, keys.new_token(), request) as (tx, account):
-            return self.app.enrol(self._case(tx, account, code), "").shown
+            case = self._case(tx, account, code)
+            try:
+                return self.app.pending(case).shown
+            except NotAllowedNow:
+                return self.app.enrol(case, "").shown
 
     def pending(self, username: str, code: str, request: str) -> Mapping[str, Any]:
         """What `begin` showed, after a mistyped code. Raises `NotAllowedNow` too."""
