@@ -1,9 +1,10 @@
 """Key sign-ins at a real server on PostgreSQL that writes to its disk: how many, where the time goes, and what more
 processes make of it.
 
-Server, load and PostgreSQL share this machine. So there are two set-ups: with all of its cores for everybody, where the load
-takes away what more processes could use; and with each server process in a CPU group of its own, where load and PostgreSQL
-have CPU to spare as on machines of their own. The second shows whether anything that the processes share holds them up.
+Server, load and PostgreSQL share this machine. So there are two set-ups: all of its cores for everybody, where the load
+takes away what more processes could use; and each server process in a CPU group of its own, where load and PostgreSQL
+have CPU to spare, as on machines of their own. The second shows whether anything that the processes share holds them
+up.
 """
 
 from __future__ import annotations
