@@ -124,7 +124,7 @@ def test_habits_are_forgotten_and_their_number_is_bounded(desk: RiskDesk, databa
         for number in range(places.MOST + 10):
             where = Whereabouts(address=f"10.0.{number}.1", device=f"d{number}")
             desk.learn(tx, ada, where, much_later + dt.timedelta(minutes=number))
-        found = places.of(tx, ada, much_later + HOUR)
+        found = places.of(tx, ada, "", much_later + HOUR).places
         assert [kind for kind, _, _ in found].count(Kind.NETWORK) == places.MOST
         assert tx.scalar(select(AccountPlace).where(AccountPlace.value == "GB")) is None
 

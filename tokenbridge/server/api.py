@@ -69,17 +69,18 @@ class CodeBody(Body):
     code: str = Field(min_length=1, max_length=64)
 
 
-def _sign_ins(request: Request) -> SignInDesk:
+# Coroutines, although they wait for nothing: the framework gives each plain function to a thread.
+async def _sign_ins(request: Request) -> SignInDesk:
     desk: SignInDesk = request.app.state.sign_ins
     return desk
 
 
-def _sessions(request: Request) -> SessionDesk:
+async def _sessions(request: Request) -> SessionDesk:
     desk: SessionDesk = request.app.state.sessions
     return desk
 
 
-def bearer(request: Request) -> str:
+async def bearer(request: Request) -> str:
     """The token of `Authorization: Bearer` (RFC 6750 section 2.1)."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
@@ -87,9 +88,13 @@ def bearer(request: Request) -> str:
     return token.strip()
 
 
+async def _request_id(request: Request) -> str:
+    return problems.request_id(request)
+
+
 SignIns = Annotated[SignInDesk, Depends(_sign_ins)]
 Sessions = Annotated[SessionDesk, Depends(_sessions)]
-RequestId = Annotated[str, Depends(problems.request_id)]
+RequestId = Annotated[str, Depends(_request_id)]
 Bearer = Annotated[str, Depends(bearer)]
 
 

@@ -197,10 +197,10 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         ledger=ledger,
         trust=trust,
         revocation=RevocationFetcher(revocation.client(), clock),
-        cards=CardSignIn(database=database, ledger=ledger, trust=trust, policy=policy, clock=clock),
+        cards=CardSignIn(ledger=ledger, trust=trust, policy=policy, clock=clock),
         security_keys=None
         if at is None
-        else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=policy, clock=clock, at=at),
+        else KeySignIn(database=database, ledger=ledger, keys=book, models=models, policy=policy, at=at),
         passwords=PasswordSignIn(database=database, ledger=ledger, policy=policy, methods=methods),
         approvals=ApprovalSignIn(
             database=database, ledger=ledger, policy=policy, questions=Approvals(keys=book), clock=clock

@@ -31,12 +31,12 @@ class CheckBody(Body):
     password: str = Field(min_length=1, max_length=128)
 
 
-def _desk(request: Request) -> AppPasswordDesk:
+async def _desk(request: Request) -> AppPasswordDesk:
     desk: AppPasswordDesk = request.app.state.app_passwords
     return desk
 
 
-def _client(request: Request) -> tuple[str, str]:
+async def _client(request: Request) -> tuple[str, str]:
     """Name and secret of `Authorization: Basic` (RFC 7617)."""
     kind, _, given = request.headers.get("authorization", "")[:MAX_AUTHORIZATION].partition(" ")
     try:

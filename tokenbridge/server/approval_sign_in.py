@@ -11,7 +11,6 @@ from tokenbridge.server import login
 from tokenbridge.server.approvals import Approvals, Asked
 from tokenbridge.server.ledger import Clock, Done, Ledger, Moment, declined
 from tokenbridge.server.password_sign_in import second_step_shown
-from tokenbridge.server.people import person
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.store import approvals, password_resets
 from tokenbridge.server.store.approval_schema import Approval
@@ -62,7 +61,7 @@ class ApprovalSignIn:
 
     def _answered(self, moment: Moment) -> login.Event:
         state, row = moment.state, approvals.newest(moment.tx, moment.pending.ref)
-        who = person(moment.tx, state.account) if isinstance(state, login.AwaitingCode) else None
+        who = moment.who(state.account) if isinstance(state, login.AwaitingCode) else None
         if not isinstance(state, login.AwaitingCode) or who is None or row is None or row.method != state.started:
             raise NotAllowedNow("There is no request to the telephone.", next_step="Send a new one.")
         refused = self.questions.use(moment.tx, row, moment.now)

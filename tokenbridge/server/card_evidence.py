@@ -18,12 +18,9 @@ from tokenbridge.rp.reasons import Reason
 from tokenbridge.rp.revocation import check_revocation
 from tokenbridge.rp.subject import IdentifierKind, identifiers
 from tokenbridge.rp.webeid import Token, authenticate
-from tokenbridge.server.people import Person, person
 from tokenbridge.server.revocation import Source
-from tokenbridge.server.store import cards
 from tokenbridge.server.store.anchors import Anchor
 from tokenbridge.server.store.cards import Marks
-from tokenbridge.server.store.database import Database
 from tokenbridge.server.trust import Trust
 
 
@@ -39,9 +36,10 @@ class Presented:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whose card it is and what it proved. Without a proof, `doubts` say why it could not be judged."""
+    """By what a card's owner is found, and what it proved. Without a proof, `doubts` say why it could not be judged."""
 
-    person: Person
+    certificate: Certificate
+    marks: Marks
     proofs: tuple[Proof, ...] = ()
     doubts: tuple[UndecidedReason, ...] = ()
     notes: tuple[Reason, ...] = ()
@@ -57,10 +55,8 @@ def read(raw: Mapping[str, Any], trust: Trust) -> Presented:
     return Presented(token=token, unverified_certificate=certificate, trust=trust, sources=(*crls, *ocsp))
 
 
-def verify(
-    presented: Presented, challenge: Challenge, revocation: RevocationData, database: Database, now: dt.datetime
-) -> Verdict:
-    """Verify everything and find the account. Raises `Rejected`, also for a good card of nobody's."""
+def verify(presented: Presented, challenge: Challenge, revocation: RevocationData, now: dt.datetime) -> Verdict:
+    """Verify everything but whose card it is. Raises `Rejected`."""
     try:
         evidence = authenticate(
             presented.token,
@@ -72,11 +68,15 @@ def verify(
         )
     except Undecided as doubt:
         # Everything but revocation has passed, so the certificate says whose password may complete the sign-in.
-        anchor = signed_chain(presented.unverified_certificate, presented.trust.store).anchor.name
-        who = _owner(presented.unverified_certificate, presented.trust.anchors[anchor], database)
-        return Verdict(person=who, doubts=(doubt.reason,))
-    who = _owner(evidence.certificate, presented.trust.anchors[evidence.anchor], database)
-    return Verdict(person=who, proofs=(evidence.proof,), notes=evidence.notes)
+        certificate = presented.unverified_certificate
+        anchor = presented.trust.anchors[signed_chain(certificate, presented.trust.store).anchor.name]
+        return Verdict(certificate=certificate, marks=marks(certificate, anchor), doubts=(doubt.reason,))
+    return Verdict(
+        certificate=evidence.certificate,
+        marks=marks(evidence.certificate, presented.trust.anchors[evidence.anchor]),
+        proofs=(evidence.proof,),
+        notes=evidence.notes,
+    )
 
 
 def prove(presented: Presented, challenge: Challenge, revocation: RevocationData, now: dt.datetime) -> Certificate:
@@ -108,17 +108,13 @@ def marks(certificate: Certificate, anchor: Anchor | None) -> Marks:
     )
 
 
-def _owner(certificate: Certificate, anchor: Anchor, database: Database) -> Person:
-    with database.read() as tx:
-        account = cards.owner(tx, marks(certificate, anchor))
-        who = person(tx, account) if account is not None else None
-        if who is None:
-            raise Rejected(
-                RejectReason.SUBJECT_UNKNOWN,
-                "The card is good, but it belongs to no account here.",
-                detail=f"{certificate.subject}, serial {certificate.serial:x} of {certificate.issuer}",
-            )
-        return who
+def nobodys(certificate: Certificate) -> Rejected:
+    """What is said to a good card without an owner."""
+    return Rejected(
+        RejectReason.SUBJECT_UNKNOWN,
+        "The card is good, but it belongs to no account here.",
+        detail=f"{certificate.subject}, serial {certificate.serial:x} of {certificate.issuer}",
+    )
 
 
 def check_now(certificate: Certificate, trust: Trust, revocation: RevocationData, now: dt.datetime) -> str:

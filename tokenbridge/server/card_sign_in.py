@@ -15,7 +15,7 @@ from tokenbridge.server.card_evidence import Presented, Verdict
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
 from tokenbridge.server.policy_book import PolicyBook
-from tokenbridge.server.store.database import Database
+from tokenbridge.server.store import anchors, cards
 from tokenbridge.server.store.sign_ins import Pending
 from tokenbridge.server.trust import TrustBook
 
@@ -36,7 +36,6 @@ class CardAttempt:
 class CardSignIn:
     """The two halves around the fetching of revocation data."""
 
-    database: Database
     ledger: Ledger
     trust: TrustBook
     policy: PolicyBook
@@ -44,9 +43,12 @@ class CardSignIn:
 
     def begin(self, token: str, raw: Mapping[str, Any], request: str) -> CardAttempt:
         """Spend the nonce and read the token. A token that can't be read ends the transaction: `Rejected`."""
-        done = self.ledger.advance(token, request, login.CardPresented())
+        stamps: list[anchors.Stamp] = []
+        done = self.ledger.advance(
+            token, request, login.CardPresented(), also=lambda moment: stamps.append(anchors.stamp(moment.tx))
+        )
         try:
-            presented = card_evidence.read(raw, self.trust.current())
+            presented = card_evidence.read(raw, self.trust.current(*stamps))
         except Rejected as err:
             self._refuse(token, request, err)
         return CardAttempt(token=token, request=request, pending=done.pending, presented=presented)
@@ -58,11 +60,10 @@ class CardSignIn:
         """
         pending, now = attempt.pending, self.clock()
         try:
-            verdict = card_evidence.verify(attempt.presented, pending.challenge, revocation, self.database, now)
+            verdict = card_evidence.verify(attempt.presented, pending.challenge, revocation, now)
         except Rejected as err:
             self._refuse(attempt.token, attempt.request, err)
-        shown = Shown(by=Method.CARD, proofs=verdict.proofs, doubts=verdict.doubts)
-        done = self.ledger.advance(attempt.token, attempt.request, lambda moment: self._judged(moment, shown, verdict))
+        done = self.ledger.advance(attempt.token, attempt.request, lambda moment: self._judged(moment, verdict))
         return done, bool(verdict.doubts)
 
     def prove(self, attempt: CardAttempt, revocation: RevocationData) -> Certificate:
@@ -73,14 +74,22 @@ class CardSignIn:
         except Rejected as err:
             self._refuse(attempt.token, attempt.request, err)
 
-    def _judged(self, moment: Moment, shown: Shown, verdict: Verdict) -> login.Judged:
-        who = verdict.person
+    def _judged(self, moment: Moment, verdict: Verdict) -> login.Event:
+        account = cards.owner(moment.tx, verdict.marks)
+        who = moment.who(account) if account is not None else None
+        if who is None:
+            return _refused(card_evidence.nobodys(verdict.certificate))
+        shown = Shown(by=Method.CARD, proofs=verdict.proofs, doubts=verdict.doubts)
         event = judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
         decision = replace(event.decision, reasons=(*event.decision.reasons, *verdict.notes))
         return replace(event, decision=decision)
 
     def _refuse(self, token: str, request: str, err: Rejected) -> NoReturn:
         """Record bad evidence; what the machine says to it is raised."""
-        event = login.Refused(by=Method.CARD, reason=err.reason, message=err.message, detail=err.detail[:MAX_DETAIL])
-        self.ledger.advance(token, request, event)
+        self.ledger.advance(token, request, _refused(err))
         raise err
+
+
+def _refused(err: Rejected) -> login.Refused:
+    """Bad evidence, for the machine and the audit trail."""
+    return login.Refused(by=Method.CARD, reason=err.reason, message=err.message, detail=err.detail[:MAX_DETAIL])

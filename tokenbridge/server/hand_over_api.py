@@ -12,7 +12,7 @@ from tokenbridge.server.hand_over import HandOverDesk
 router = APIRouter(responses=ERRORS)
 
 
-def _desk(request: Request) -> HandOverDesk:
+async def _desk(request: Request) -> HandOverDesk:
     desk: HandOverDesk = request.app.state.hand_overs
     return desk
 

@@ -39,7 +39,7 @@ class NameBody(Body):
     name: str = Field(min_length=1, max_length=64)
 
 
-def _keys(request: Request) -> KeyDesk:
+async def _keys(request: Request) -> KeyDesk:
     desk: KeyDesk | None = request.app.state.keys
     if desk is None:
         raise NotAllowedNow(
@@ -64,7 +64,7 @@ async def begin(body: BeginBody, request: Request, desk: Keys, request_id: Reque
     if body.username is not None and body.enrolment_code is not None:
         begun = await desk.begin_with_code(body.username, body.enrolment_code, request_id)
     elif body.username is None and body.enrolment_code is None:
-        begun = await desk.begin_signed_in(bearer(request), request_id)
+        begun = await desk.begin_signed_in(await bearer(request), request_id)
     else:
         raise BadRequest("A user name and an enrolment code belong together.")
     return {**_begun(begun), "rp": {**begun.options["rp"], "origin": request.app.state.origin}}

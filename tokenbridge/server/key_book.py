@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from sqlalchemy.orm import Session
+
 from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.server import key_rules
 from tokenbridge.server.settings import Settings
@@ -20,17 +22,19 @@ class KeyModelBook:
         self._roots = key_rules.roots_of(settings)
         self._database = database
         self._lock = threading.Lock()
-        self._stamp: object = None
+        self._stamp: metadata.Stamp = None
         self._models = KeyModels(self.policy, roots=self._roots)
 
     def current(self) -> KeyModels:
         """Raises `SetupError` when the database does not answer."""
         with self._database.read() as tx:
-            stamp = metadata.stamp(tx)
+            return self.within(tx, metadata.stamp(tx))
+
+    def within(self, tx: Session, stamp: metadata.Stamp) -> KeyModels:
+        """As `current`, in a transaction that has just read the metadata's stamp."""
         with self._lock:
             if stamp != self._stamp:
-                with self._database.read() as tx:
-                    loaded = metadata.current(tx)
+                loaded = metadata.current(tx)
                 known = loaded.metadata if loaded is not None else None
                 self._models = KeyModels(self.policy, roots=self._roots, metadata=known)
                 self._stamp = stamp

@@ -6,7 +6,7 @@ import hashlib
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from tokenbridge.errors import NotAllowedNow, Rejected, RejectReason, UndecidedReason
 from tokenbridge.rp.challenge import Challenge
@@ -21,8 +21,7 @@ from tokenbridge.server import login
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.keys import KeyBook
-from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
-from tokenbridge.server.people import person
+from tokenbridge.server.ledger import Done, Ledger, Moment
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.store import accounts, audit, security_keys
 from tokenbridge.server.store.database import Database
@@ -58,6 +57,7 @@ class _Found:
     key: Owned
     signed: Signed
     standing: Standing
+    judging: login.Judging
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,6 @@ class KeySignIn:
     keys: KeyBook
     models: KeyModelBook
     policy: PolicyBook
-    clock: Clock
     at: KeySite
 
     def offer(self, username: str | None) -> Offer:
@@ -97,32 +96,30 @@ class KeySignIn:
         return self._options(_second(done.pending.challenge), credentials)
 
     def present(self, token: str, raw: Mapping[str, Any], request: str) -> Done:
-        """Spend the challenge, then judge the assertion. Bad evidence ends the transaction: `Rejected`."""
-        begun = self.ledger.advance(token, request, login.KeyPresented())
-        pending, judging = begun.pending, begun.state
-        if not isinstance(judging, login.Judging):
-            raise NotAllowedNow
-        key: Owned | None = None
-        try:
-            assertion = Assertion.parse(raw)
-            data = check_request(assertion, self._expectation(pending))
-            key = self._find(assertion)
-            found = self._verify(assertion, data, key, judging)
-        except Rejected as err:
-            self._refuse(token, request, err, key)
-        return self.ledger.advance(token, request, lambda moment: self._judged(moment, found, judging))
+        """Spend the challenge and judge the assertion. Bad evidence ends the transaction: `Rejected`.
+
+        Both in one transaction of the database: the challenge is spent for everybody else as soon as this one holds the
+        sign-in, and a refusal is written down as well.
+        """
+
+        def judged(moment: Moment) -> login.Event:
+            key: Owned | None = None
+            try:
+                assertion = Assertion.parse(raw)
+                data = check_request(assertion, self._expectation(moment.pending))
+                key = security_keys.find(moment.tx, assertion.unverified_credential_id)
+                found = self._verify(moment, assertion, data, key)
+            except Rejected as err:
+                return _refused(err, key)
+            return self._judged(moment, found)
+
+        return self.ledger.advance(token, request, login.KeyPresented(), judged)
 
     def _options(self, challenge: bytes, credentials: tuple[Credential, ...]) -> dict[str, Any]:
         at = self.at
         return request_options(at.site, challenge, credentials, self.models.policy, seconds=at.seconds)
 
-    def _find(self, assertion: Assertion) -> Owned | None:
-        with self.database.read() as tx:
-            return security_keys.find(tx, assertion.unverified_credential_id)
-
-    def _verify(
-        self, assertion: Assertion, data: AuthenticatorData, key: Owned | None, judging: login.Judging
-    ) -> _Found:
+    def _verify(self, moment: Moment, assertion: Assertion, data: AuthenticatorData, key: Owned | None) -> _Found:
         """Until a signature is good every refusal is the same and takes as long: nobody learns which credentials exist.
 
         The audit trail keeps what was wrong.
@@ -136,8 +133,10 @@ class KeySignIn:
             if err.reason is RejectReason.SIGNATURE_INVALID:
                 raise _unknown(f"key {key.id}: {err.reason}") from err
             raise
+        judging = _judging(moment)
         _check_owner(assertion, key, judging)
-        return _Found(key=key, signed=signed, standing=self.models.current().judge(key.make, self.clock()))
+        standing = self.models.within(moment.tx, key.metadata).judge(key.make, moment.now)
+        return _Found(key=key, signed=signed, standing=standing, judging=judging)
 
     def _expectation(self, pending: Pending) -> Expectation:
         second = isinstance(pending.state, login.AwaitingCode)
@@ -149,10 +148,10 @@ class KeySignIn:
             user_verification=self.models.policy.user_verification is Need.REQUIRED,
         )
 
-    def _judged(self, moment: Moment, found: _Found, judging: login.Judging) -> login.Event:
+    def _judged(self, moment: Moment, found: _Found) -> login.Event:
         """Note the use, in the transaction of the verdict: of two with one counter, one is in doubt."""
-        key, signed = found.key, found.signed
-        who = person(moment.tx, key.account_id)
+        key, signed, judging = found.key, found.signed, found.judging
+        who = moment.who(key.account_id)
         if who is None:
             return login.Refused(by=Method.KEY, reason=RejectReason.CREDENTIAL_UNKNOWN, detail="account removed")
         use = Use(key=key.id, counter=signed.counter, backed_up=signed.backed_up, user_verified=signed.user_verified)
@@ -188,19 +187,6 @@ class KeySignIn:
         )
         moment.record(event)
 
-    def _refuse(self, token: str, request: str, err: Rejected, key: Owned | None) -> NoReturn:
-        """Record bad evidence; what the machine says to it is raised."""
-        event = login.Refused(
-            by=Method.KEY,
-            reason=err.reason,
-            message=err.message,
-            next_step=err.hint,
-            detail=err.detail[:MAX_DETAIL],
-            account=key.account_id if key is not None else None,
-        )
-        self.ledger.advance(token, request, event)
-        raise err
-
     def _made_up(self, name: str) -> tuple[Credential, ...]:
         """Credentials of nobody that look like others and stay the same for one name."""
         seed = bytes.fromhex(self.keys.ring().seal(b"made-up credentials:" + name.encode("utf-8", "replace")))
@@ -212,6 +198,25 @@ class KeySignIn:
             )
             for number in range(count)
         )
+
+
+def _refused(err: Rejected, key: Owned | None) -> login.Refused:
+    """Bad evidence, for the machine and the audit trail."""
+    return login.Refused(
+        by=Method.KEY,
+        reason=err.reason,
+        message=err.message,
+        next_step=err.hint,
+        detail=err.detail[:MAX_DETAIL],
+        account=key.account_id if key is not None else None,
+    )
+
+
+def _judging(moment: Moment) -> login.Judging:
+    """The state that a presented key has led to."""
+    if not isinstance(moment.state, login.Judging):
+        raise NotAllowedNow
+    return moment.state
 
 
 def _unknown(detail: str) -> Rejected:

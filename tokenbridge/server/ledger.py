@@ -15,11 +15,13 @@ from tokenbridge.errors import MethodNotOffered, NotAllowedNow, Rejected, Reject
 from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login
+from tokenbridge.server.broom import Broom
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.risk import Circumstances, RiskDesk
 from tokenbridge.server.store import audit, cards, sessions, sign_ins, throttle
 from tokenbridge.server.store.database import Database
+from tokenbridge.server.store.places import Habits
 from tokenbridge.server.store.sign_ins import NewSignIn, Pending
 from tokenbridge.server.whereabouts import Whereabouts
 
@@ -82,10 +84,18 @@ class Moment:
     refuse: login.Refuse | None = None
     opened: Opened | None = None
     events: list[audit.Event] = field(default_factory=list)
+    habits: dict[int, Habits] = field(default_factory=dict)
+
+    def who(self, account: int) -> Person | None:
+        """The account, or None when it was removed; read once."""
+        if self.person is None or self.person.id != account:
+            self.person = person(self.tx, account)
+        return self.person
 
     def circumstances(self, account: int) -> Circumstances:
         """What policy is told beside the proofs, if this is a sign-in to `account`."""
-        signals = self.risk.notice(self.tx, account, self.pending.where, self.now)
+        known = self.habits[account] = self.risk.look(self.tx, account, self.now)
+        signals = self.risk.notice(self.tx, account, self.pending.where, self.now, known)
         return Circumstances(
             client=self.pending.client,
             offered=self.risk.offered,
@@ -125,17 +135,26 @@ class Ledger:
         self._keys = book
         self._clock = clock
         self._risk = risk
+        self._broom = Broom()
 
-    def open(self, beginning: Beginning, *, random: bytes) -> tuple[str, Challenge]:
-        """Begin a transaction; returns its token, which is shown once, and its challenge made of `random`."""
+    def open(
+        self, beginning: Beginning, *, random: bytes, also: Callable[[Session], None] | None = None
+    ) -> tuple[str, Challenge]:
+        """Begin a transaction; returns its token, which is shown once, and its challenge made of `random`.
+
+        `also` is done in the same transaction of the database.
+        """
         token, now = keys.new_token(), self._clock()
         challenge = new_challenge(random=random, origin=beginning.origin, now=now, ttl=beginning.ttl)
         started = login.Started(expected=beginning.expected)
         new = NewSignIn(client=beginning.client, where=beginning.where, challenge=challenge, started=started)
         with self._database.write_shared() as tx:
-            sign_ins.purge(tx, now)
-            sessions.purge(tx, now)
+            if self._broom.is_due(now):
+                sign_ins.purge(tx, now)
+                sessions.purge(tx, now)
             sign_ins.add(tx, keys.hash_token(token), new)
+            if also is not None:
+                also(tx)
         return token, challenge
 
     def advance(self, token: str, request: str, *events: Next, also: Callable[[Moment], None] | None = None) -> Done:
@@ -199,10 +218,11 @@ class Ledger:
                     self._record(work, effect)
                 case login.OpenSession():
                     work.opened = self._open_session(work, effect)
-                    self._risk.learn(work.tx, effect.account, work.pending.where, work.now)
+                    known = work.habits.get(effect.account)
+                    self._risk.learn(work.tx, effect.account, work.pending.where, work.now, known)
                 case login.Answer():
                     work.answer = effect
-                    work.person = _person(work, effect.account)
+                    work.person = work.who(effect.account)
                 case login.Refuse():
                     work.refuse = effect
                 case login.Proceed():
@@ -242,14 +262,8 @@ def _hold(tx: Session, ref: str) -> Pending:
     return pending
 
 
-def _person(work: Moment, account: int) -> Person | None:
-    if work.person is None or work.person.id != account:
-        work.person = person(work.tx, account)
-    return work.person
-
-
 def _event(work: Moment, record: login.Record) -> audit.Event:
-    account = _person(work, record.account) if record.account is not None else None
+    account = work.who(record.account) if record.account is not None else None
     detail: dict[str, Any] = {"client": work.pending.client}
     if work.pending.where.address:
         detail["address"] = work.pending.where.address

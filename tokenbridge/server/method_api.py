@@ -39,7 +39,7 @@ class PhoneBody(Body):
     voice: bool | None = None
 
 
-def _desk(request: Request) -> MethodDesk:
+async def _desk(request: Request) -> MethodDesk:
     desk: MethodDesk = request.app.state.methods
     return desk
 

@@ -114,7 +114,7 @@ class PasswordSignIn:
 
     def _code_shown(self, moment: Moment, method: Method, code: str) -> login.Event:
         state = moment.state
-        who = person(moment.tx, state.account) if isinstance(state, login.AwaitingCode) else None
+        who = moment.who(state.account) if isinstance(state, login.AwaitingCode) else None
         if not isinstance(state, login.AwaitingCode) or who is None:
             raise NotAllowedNow
         case = Case(tx=moment.tx, now=moment.now, account=who.id, ref=moment.pending.ref)
@@ -137,7 +137,7 @@ def second_step_shown(policy: PolicyBook, moment: Moment, who: Person, method: M
 
 
 def _unchanged(moment: Moment, before: Person | None) -> Person | None:
-    now = person(moment.tx, before.id) if before is not None else None
+    now = moment.who(before.id) if before is not None else None
     same = now is not None and before is not None and now.password == before.password and not now.disabled
     return now if same else None
 

@@ -17,7 +17,7 @@ from tokenbridge.server.store import groups
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.method_schema import Phone
 from tokenbridge.server.store.phone_app_schema import PhoneApp
-from tokenbridge.server.store.schema import Account, EnrolledCertificate, TotpSecret
+from tokenbridge.server.store.schema import Account, AccountGroup, EnrolledCertificate, TotpSecret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +40,12 @@ class Person:
 
 def person(tx: Session, account_id: int) -> Person | None:
     """The account, or None when it was removed."""
-    row = tx.connection().execute(_ONE, {"which": account_id}).one_or_none()
-    if row is None:
+    rows = tx.connection().execute(_ONE, {"which": account_id}).all()
+    if not rows:
         return None
+    row = rows[0]
     methods = frozenset(method for method in _TOLD if getattr(row, str(method)))
-    own = groups.of(tx, row.id)
+    own = frozenset(one.group for one in rows if one.group is not None)
     return Person(
         id=row.id,
         username=row.username,
@@ -116,4 +117,9 @@ _QUERY: Final = select(
     exists().where(PhoneApp.account_id == Account.id, PhoneApp.confirmed_at.is_not(None)).label("number-match"),
     exists().where(RecoveryCode.account_id == Account.id, RecoveryCode.used_at.is_(None)).label("recovery"),
 )
-_ONE: Final = _QUERY.where(Account.id == bindparam("which"))
+# A row for each group, or one without: one statement instead of two.
+_ONE: Final = (
+    _QUERY.add_columns(AccountGroup.name.label("group"))
+    .outerjoin(AccountGroup, AccountGroup.account_id == Account.id)
+    .where(Account.id == bindparam("which"))
+)

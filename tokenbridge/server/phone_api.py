@@ -21,7 +21,7 @@ class SignedBody(Body):
     signed: str = Field(min_length=1, max_length=MAX_SIGNED)
 
 
-def _desk(request: Request) -> PhoneDesk:
+async def _desk(request: Request) -> PhoneDesk:
     desk: PhoneDesk = request.app.state.phones
     return desk
 

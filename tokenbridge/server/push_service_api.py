@@ -12,7 +12,7 @@ from tokenbridge.server.push_service import PATH, LocalPushService
 router = APIRouter(include_in_schema=False)
 
 
-def _service(request: Request) -> LocalPushService:
+async def _service(request: Request) -> LocalPushService:
     service: LocalPushService = request.app.state.push_service
     return service
 

@@ -15,7 +15,7 @@ from tokenbridge.rp.rules import Signal
 from tokenbridge.server.countries import Countries
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.store import places, throttle
-from tokenbridge.server.store.places import Kind
+from tokenbridge.server.store.places import Habits, Kind
 from tokenbridge.server.whereabouts import Whereabouts
 
 FAILURES: Final = throttle.Limit(kind="failure", most=1_000_000, minutes=60)
@@ -42,32 +42,32 @@ class RiskDesk:
     limits: Limits
     offered: frozenset[Method] | None = None
 
-    def notice(self, tx: Session, account: int, where: Whereabouts, now: dt.datetime) -> frozenset[Signal]:
-        """What is unusual if the account is used from `where`."""
-        return notice(self._usual(tx, account, now), self._use(account, where, now), self.limits)
+    def look(self, tx: Session, account: int, now: dt.datetime) -> Habits:
+        """From where the account is used, and how often that failed."""
+        return places.of(tx, account, throttle.key(FAILURES, str(account)), now)
 
-    def learn(self, tx: Session, account: int, where: Whereabouts, now: dt.datetime) -> None:
-        """A sign-in has succeeded: from now on that is usual."""
+    def notice(
+        self, tx: Session, account: int, where: Whereabouts, now: dt.datetime, known: Habits | None = None
+    ) -> frozenset[Signal]:
+        """What is unusual if the account is used from `where`. `known`: what `look` found in this transaction."""
+        usual = _usual(known or self.look(tx, account, now), now)
+        return notice(usual, self._use(account, where, now), self.limits)
+
+    def learn(
+        self, tx: Session, account: int, where: Whereabouts, now: dt.datetime, known: Habits | None = None
+    ) -> None:
+        """A sign-in has succeeded: from now on that is usual. `known` as for `notice`."""
         use = self._use(account, where, now)
+        known = known or self.look(tx, account, now)
         for kind, value in ((Kind.DEVICE, use.device), (Kind.NETWORK, use.network), (Kind.COUNTRY, use.country)):
-            if value:
+            if value and not known.noted(kind, value, now):
                 places.used(tx, account, kind, value, now)
-        throttle.forget(tx, FAILURES, str(account))
+        if known.counter is not None:
+            throttle.forget(tx, FAILURES, str(account))
 
     def failed(self, tx: Session, account: int, now: dt.datetime) -> None:
         """A sign-in to the account has failed."""
         throttle.allow(tx, FAILURES, str(account), now)
-
-    def _usual(self, tx: Session, account: int, now: dt.datetime) -> Usual:
-        found = places.of(tx, account, now)
-        countries = [(value, at) for kind, value, at in found if kind is Kind.COUNTRY]
-        return Usual(
-            devices=frozenset(value for kind, value, _ in found if kind is Kind.DEVICE),
-            networks=frozenset(value for kind, value, _ in found if kind is Kind.NETWORK),
-            countries=frozenset(value for value, _ in countries),
-            last=countries[0] if countries else None,
-            failures=throttle.counted(tx, FAILURES, str(account), now),
-        )
 
     def _use(self, account: int, where: Whereabouts, now: dt.datetime) -> Use:
         return Use(
@@ -82,3 +82,15 @@ class RiskDesk:
         # The oldest key stays the same longest; after it has left, places are learned anew.
         key = self.keys.ring().keys[-1].value
         return hmac.digest(key, f"place:{kind}:{account}:{value}".encode(), "sha256").hex() if value else ""
+
+
+def _usual(known: Habits, now: dt.datetime) -> Usual:
+    found = known.places
+    countries = [(value, at) for kind, value, at in found if kind is Kind.COUNTRY]
+    return Usual(
+        devices=frozenset(value for kind, value, _ in found if kind is Kind.DEVICE),
+        networks=frozenset(value for kind, value, _ in found if kind is Kind.NETWORK),
+        countries=frozenset(value for value, _ in countries),
+        last=countries[0] if countries else None,
+        failures=throttle.still(known.counter, now),
+    )

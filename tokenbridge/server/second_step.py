@@ -141,7 +141,7 @@ class SecondStep:
 
 
 def _asked(moment: Moment, account: int, method: Method) -> audit.Event:
-    who = person(moment.tx, account)
+    who = moment.who(account)
     return audit.Event(
         event="approval-asked" if method in login.APPROVED_ELSEWHERE else "message-asked",
         account=who.username if who is not None else "",

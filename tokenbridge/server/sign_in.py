@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from tokenbridge.errors import NotAllowedNow, TooMany, Undecided
 from tokenbridge.rp.certificate import Certificate
+from tokenbridge.rp.certs import RevocationData
 from tokenbridge.rp.challenge import NONCE_BYTES, Challenge
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import Context
 from tokenbridge.server import login, passwords
 from tokenbridge.server.approval_sign_in import ApprovalSignIn
 from tokenbridge.server.approvals import Asked
-from tokenbridge.server.card_sign_in import CardSignIn
+from tokenbridge.server.card_sign_in import CardAttempt, CardSignIn
 from tokenbridge.server.key_sign_in import KeySignIn, Offer
 from tokenbridge.server.ledger import Beginning, Clock, Done, Ledger
 from tokenbridge.server.notices import Notices
@@ -27,6 +28,7 @@ from tokenbridge.server.people import person
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.second_step import Begun, SecondStep
 from tokenbridge.server.settings import Settings
+from tokenbridge.server.store import anchors
 from tokenbridge.server.trust import TrustBook
 from tokenbridge.server.whereabouts import Whereabouts
 
@@ -97,11 +99,10 @@ class SignInDesk:
         cards, revocation = self._parts.cards, self._parts.revocation
         attempt = await asyncio.to_thread(cards.begin, token, raw, request)
         fetched = await revocation.fetch(attempt.presented.sources)
-        done, doubtful = await asyncio.to_thread(cards.complete, attempt, fetched)
+        done, doubtful = await asyncio.to_thread(self._after_card, attempt, fetched)
         if doubtful:
             revocation.forget(attempt.presented.sources)
-        self._tell(done)
-        return await asyncio.to_thread(self._with_options, done)
+        return self._tell(done)
 
     async def prove_card(self, token: str, raw: Mapping[str, Any], request: str) -> Certificate:
         """Have a Web eID token verified as in a sign-in, by which nobody is signed in. Raises `Undecided` as well."""
@@ -199,6 +200,10 @@ class SignInDesk:
             asked=self._parts.approvals.look(token),
         )
 
+    def _after_card(self, attempt: CardAttempt, fetched: RevocationData) -> tuple[Done, bool]:
+        done, doubtful = self._parts.cards.complete(attempt, fetched)
+        return self._with_options(done), doubtful
+
     def _after_password(self, attempt: PasswordAttempt, good: bool) -> Done:
         return self._with_options(self._parts.passwords.complete(attempt, good=good))
 
@@ -225,12 +230,15 @@ class SignInDesk:
             ttl=dt.timedelta(seconds=parts.settings.sign_in_seconds),
             expected=offer.expected,
         )
-        token, challenge = parts.ledger.open(beginning, random=secrets.token_bytes(NONCE_BYTES))
+        stamps: list[anchors.Stamp] = []
+        token, challenge = parts.ledger.open(
+            beginning, random=secrets.token_bytes(NONCE_BYTES), also=lambda tx: stamps.append(anchors.stamp(tx))
+        )
         return Ticket(
             token=token,
             rp_name=parts.settings.name,
             challenge=challenge,
-            issuers=parts.trust.current().store.issuer_names,
+            issuers=parts.trust.current(*stamps).store.issuer_names,
             key_options=keys.options(challenge, offer.credentials) if keys is not None else None,
             after_password=self._after(client, where),
         )

@@ -51,10 +51,12 @@ class TrustBook:
         self._stamp: Sequence[object] | None = None
         self._trust = Trust(store=TrustStore(()), anchors={})
 
-    def current(self) -> Trust:
-        """Raises `SetupError` when the database does not answer or an anchor can't be used."""
-        with self._database.read() as tx:
-            stamp = anchors.stamp(tx)
+    def current(self, stamp: anchors.Stamp | None = None) -> Trust:
+        """`stamp` saves a look at the database, if a transaction has just taken it. Raises `SetupError` when the
+        database does not answer or an anchor can't be used."""
+        if stamp is None:
+            with self._database.read() as tx:
+                stamp = anchors.stamp(tx)
         with self._lock:
             files = _file_stamp(self._trust.anchors.values())
             if self._stamp != (stamp, files):

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -82,7 +82,10 @@ def remove(tx: Session, name: str) -> bool:
     return tx.connection().execute(delete(TrustAnchorRow).where(TrustAnchorRow.name == name)).rowcount == 1
 
 
-def stamp(tx: Session) -> Sequence[object]:
+Stamp: TypeAlias = Sequence[object]
+
+
+def stamp(tx: Session) -> Stamp:
     """Changes whenever an anchor is added, changed or removed; cheap to ask."""
     return tuple(tx.connection().execute(_STAMP).all())
 

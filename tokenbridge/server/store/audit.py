@@ -32,6 +32,10 @@ _NEXT: Final = (
 )
 _ADD: Final = insert(AuditRow)
 _CLOSE: Final = update(AuditHead).values(hash=bindparam("new_hash"), seal=bindparam("new_seal"))
+# PostgreSQL does both at once: everybody who writes waits while this goes back and forth.
+_FIELDS: Final = tuple(column.key for column in AuditRow.__table__.columns)
+_ADD_ONE: Final = insert(AuditRow).values({name: bindparam(f"row_{name}") for name in _FIELDS})
+_ADD_AND_CLOSE: Final = _CLOSE.add_cte(_ADD_ONE.cte())
 
 _log = log.get("server.audit")
 
@@ -92,12 +96,16 @@ def append_all(tx: Session, at: dt.datetime, events: Sequence[Event], ring: KeyR
         values = _row(seq, at, event, last)
         last = values["hash"]
         rows.append(values)
-    connection.execute(_ADD, rows)
     good = head.seal is not None and ring.sealed(_end(before, head.hash), head.seal)
     if not good:
         _log.error("the end of the audit trail has no good seal: run `tokenbridge server audit --verify`")
     seal = ring.seal(_end(head.seq, last)) if good else head.seal
-    connection.execute(_CLOSE, {"new_hash": last, "new_seal": seal})
+    end = {"new_hash": last, "new_seal": seal}
+    if len(rows) == 1 and connection.dialect.name == "postgresql":
+        connection.execute(_ADD_AND_CLOSE, {**{f"row_{name}": rows[0][name] for name in _FIELDS}, **end})
+    else:
+        connection.execute(_ADD, rows)
+        connection.execute(_CLOSE, end)
     return [_entry(values) for values in rows]
 
 
@@ -256,13 +264,12 @@ def _chain(tx: Session) -> Verdict:
 
 
 _EVERY: Final = select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=500)
-_COLUMNS: Final = tuple(column.key for column in AuditRow.__table__.columns)
 _COLUMNS_OF_ROWS: Final = select(*AuditRow.__table__.columns).order_by(AuditRow.seq)
 _HASHED: Final = ("previous", "seq", "at", "event", "account", "sign_in", "request", "detail")
 
 
 def _values(row: AuditRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _COLUMNS}
+    return {name: getattr(row, name) for name in _FIELDS}
 
 
 def _hash(values: Mapping[str, Any]) -> str:
@@ -271,5 +278,5 @@ def _hash(values: Mapping[str, Any]) -> str:
 
 
 def _entry(values: Mapping[str, Any]) -> Entry:
-    shown = {name: values[name] for name in _COLUMNS if name != "previous"}
+    shown = {name: values[name] for name in _FIELDS if name != "previous"}
     return Entry(**{**shown, "detail": json.loads(values["detail"])})

@@ -36,6 +36,8 @@ _ALONE: Final = "alone"
 _SHARED: Final = "shared"
 # One advisory lock orders all writers of one database; the number is arbitrary and must not change.
 _LOCK: Final = int.from_bytes(b"tokenbr", "big")
+_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _TAKE: Final = {
     _ALONE: f"SELECT pg_advisory_xact_lock({_LOCK})",
     _SHARED: f"SELECT pg_advisory_xact_lock_shared({_LOCK})",
@@ -51,8 +53,6 @@ class Database:
     def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
         """Raises `SetupError` when the URL can't be used. It connects later."""
         self._engine = _engine(url, connections)
-        snapshot: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        self._reading = self._engine if self.is_sqlite else self._engine.execution_options(**snapshot)
         self._alone = self._engine.execution_options(tokenbridge_write=_ALONE)
         self._shared = self._engine.execution_options(tokenbridge_write=_SHARED)
         self._upgrading = self._engine.execution_options(tokenbridge_write=_ALONE, tokenbridge_wait=UPGRADE_SECONDS)
@@ -65,7 +65,7 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A transaction that changes nothing and sees one moment. Raises `SetupError` when the database does not
         answer."""
-        with _translated(), Session(self._reading, expire_on_commit=False) as session, session.begin():
+        with _translated(), Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -204,7 +204,6 @@ def _postgresql(url: URL, connections: int) -> Engine:
         url,
         connect_args={name: value for name, value in defaults.items() if name not in url.query},
         hide_parameters=True,
-        isolation_level="READ COMMITTED",
         pool_size=connections,
         max_overflow=0,
         pool_timeout=BUSY_SECONDS,
@@ -219,10 +218,11 @@ def _postgresql(url: URL, connections: int) -> Engine:
 
 def _on_postgresql_connect(connection: Any, record: Any) -> None:
     _on_checkin(connection, record)
+    # The driver is not to begin by itself: BEGIN goes out together with the lock.
+    connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = {int(BUSY_SECONDS * 1000)}")
         cursor.execute(f"SET idle_in_transaction_session_timeout = {HANGING_SECONDS * 1000}")
-    connection.commit()
 
 
 def _on_checkin(_connection: object, record: Any) -> None:
@@ -243,8 +243,10 @@ def _on_checkout(dialect: Dialect, connection: Any, record: Any, _proxy: object)
 
 
 def _on_postgresql_begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if "tokenbridge_wait" in options:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {options['tokenbridge_wait'] * 1000}")
+    """One round trip for it all. What goes wrong in it is rolled back when the pool gets the connection back."""
+    options, steps = connection.get_execution_options(), [_READ]
     if "tokenbridge_write" in options:
-        connection.exec_driver_sql(_TAKE[options["tokenbridge_write"]])
+        steps = [_WRITE, _TAKE[options["tokenbridge_write"]]]
+    if "tokenbridge_wait" in options:
+        steps.insert(1, f"SET LOCAL lock_timeout = {options['tokenbridge_wait'] * 1000}")
+    connection.exec_driver_sql("; ".join(steps))

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import zlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
@@ -14,7 +14,13 @@ from sqlalchemy.orm import Session
 from tokenbridge.rp.key_metadata import Metadata
 from tokenbridge.server.store.key_schema import KeyMetadata
 
-_STAMP: Final = select(KeyMetadata.number, KeyMetadata.loaded_at)
+COLUMNS: Final = (KeyMetadata.number, KeyMetadata.loaded_at)
+"""What a stamp is made of, for statements that read it along with something else."""
+
+Stamp: TypeAlias = tuple[object, ...] | None
+"""None: no metadata was loaded yet."""
+
+_STAMP: Final = select(*COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +32,15 @@ class Loaded:
     loaded_at: dt.datetime
 
 
-def stamp(tx: Session) -> object:
+def stamp(tx: Session) -> Stamp:
     """Changes whenever metadata is loaded; cheap to ask."""
     row = tx.connection().execute(_STAMP).one_or_none()
-    return None if row is None else tuple(row)
+    return None if row is None else stamp_of(row)
+
+
+def stamp_of(row: Any) -> Stamp:
+    """The stamp in a row that has `COLUMNS`; None where they are empty."""
+    return None if row.number is None else (row.number, row.loaded_at)
 
 
 def current(tx: Session) -> Loaded | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import and_, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from tokenbridge.server.store.schema import AccountPlace
+from tokenbridge.server.store import throttle
+from tokenbridge.server.store.schema import Account, AccountPlace, Throttle
 
 KEEP: Final = dt.timedelta(days=180)
 """What was not used for so long is not usual any more."""
@@ -28,10 +30,27 @@ class Kind(StrEnum):
     COUNTRY = "country"
 
 
-# Built once: building a statement costs more than running it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """From where an account is used: kind, value and latest use, the latest first. `counter` is the row of a throttle:
+    count and last minute; None when nothing is counted."""
+
+    places: tuple[tuple[Kind, str, dt.datetime], ...] = ()
+    counter: tuple[int, int] | None = None
+
+    def noted(self, kind: Kind, value: str, now: dt.datetime) -> bool:
+        """Whether `used` would write nothing."""
+        mine = (kind, value)
+        return any((of_kind, this) == mine and now - at < NOTED_EVERY for of_kind, this, at in self.places)
+
+
+# Built once: building a statement costs more than running it. Places and counter in one, as both are asked for at once.
 _OF: Final = (
-    select(AccountPlace.kind, AccountPlace.value, AccountPlace.last_used)
-    .where(AccountPlace.account_id == bindparam("which"), AccountPlace.last_used > bindparam("since"))
+    select(AccountPlace.kind, AccountPlace.value, AccountPlace.last_used, *throttle.COUNTER)
+    .select_from(Account)
+    .outerjoin(AccountPlace, and_(AccountPlace.account_id == Account.id, AccountPlace.last_used > bindparam("since")))
+    .outerjoin(Throttle, Throttle.key == bindparam("counter"))
+    .where(Account.id == bindparam("which"))
     .order_by(AccountPlace.last_used.desc())
 )
 _THIS: Final = (
@@ -48,10 +67,16 @@ _FIRST: Final = {
 _FORGET_OLD: Final = delete(AccountPlace).where(AccountPlace.account_id == bindparam("which"))
 
 
-def of(tx: Session, account_id: int, now: dt.datetime) -> list[tuple[Kind, str, dt.datetime]]:
-    """Kind, value and latest use, the latest first."""
-    rows = tx.connection().execute(_OF, {"which": account_id, "since": now - KEEP})
-    return [(Kind(kind), value, last_used) for kind, value, last_used in rows]
+def of(tx: Session, account_id: int, counter: str, now: dt.datetime) -> Habits:
+    """The places of an account, with the throttle's row of the key `counter`."""
+    rows = tx.connection().execute(_OF, {"which": account_id, "since": now - KEEP, "counter": counter}).all()
+    if not rows:
+        return Habits()
+    counted, minute = rows[0].counted, rows[0].minute
+    return Habits(
+        places=tuple((Kind(row.kind), row.value, row.last_used) for row in rows if row.kind is not None),
+        counter=(counted, minute) if counted is not None else None,
+    )
 
 
 def used(tx: Session, account_id: int, kind: Kind, value: str, now: dt.datetime) -> None:

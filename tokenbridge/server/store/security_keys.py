@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,8 @@ from tokenbridge.rp.key_models import Make
 from tokenbridge.rp.key_options import Credential
 from tokenbridge.rp.key_registration import NewKey
 from tokenbridge.rp.refusals import refusal
-from tokenbridge.server.store.key_schema import SecurityKey, UserHandle
+from tokenbridge.server.store import metadata
+from tokenbridge.server.store.key_schema import KeyMetadata, SecurityKey, UserHandle
 from tokenbridge.server.store.schema import Account
 
 MOST_KEYS: Final = 32
@@ -26,7 +27,8 @@ MOST_KEYS: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owned:
-    """A registered key with its owner. `handle` is what the key knows the owner by."""
+    """A registered key with its owner. `handle` is what the key knows the owner by, `metadata` the stamp of the models'
+    metadata at this moment."""
 
     id: int
     account_id: int
@@ -35,6 +37,7 @@ class Owned:
     handle: bytes
     registered: RegisteredKey
     make: Make
+    metadata: metadata.Stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,22 @@ class Use:
 
 # Built once: building a statement costs more than running it.
 _FIND: Final = (
-    select(SecurityKey.__table__, UserHandle.handle)
+    select(
+        SecurityKey.id,
+        SecurityKey.account_id,
+        SecurityKey.credential_id,
+        SecurityKey.public_key,
+        SecurityKey.sign_count,
+        SecurityKey.aaguid,
+        SecurityKey.name,
+        SecurityKey.path,
+        SecurityKey.backup_eligible,
+        SecurityKey.registered_at,
+        UserHandle.handle,
+        *metadata.COLUMNS,
+    )
     .join(UserHandle, UserHandle.account_id == SecurityKey.account_id)
+    .outerjoin(KeyMetadata, true())
     .where(SecurityKey.credential_id == bindparam("credential"))
 )
 _OFFERED: Final = (
@@ -89,6 +106,7 @@ def find(tx: Session, credential_id: bytes) -> Owned | None:
             credential_id=row.credential_id, cose=row.public_key, backup_eligible=row.backup_eligible
         ),
         make=make_of(row),
+        metadata=metadata.stamp_of(row),
     )
 
 

@@ -22,7 +22,10 @@ KEEP: Final = dt.timedelta(hours=1)
 
 # Built once: building a statement costs more than running it.
 _ADD: Final = insert(SignIn)
-_FIND: Final = select(SignIn.__table__).where(SignIn.token_hash == bindparam("ref"))
+_FIND: Final = select(
+    *(SignIn.id, SignIn.version, SignIn.client, SignIn.address, SignIn.device),
+    *(SignIn.nonce, SignIn.origin, SignIn.issued_at, SignIn.expires_at, SignIn.state, SignIn.data),
+).where(SignIn.token_hash == bindparam("ref"))
 _HOLD: Final = _FIND.with_for_update()
 _MOVE: Final = update(SignIn).where(SignIn.id == bindparam("which"), SignIn.version == bindparam("seen"))
 KEEP_AT_MOST: Final = 50_000

@@ -48,6 +48,8 @@ _LONGEST: Final = max(limit.minutes for limit in (PASSWORDS, CODES, CODES_IN_A_R
 _OVER: Final = or_(Throttle.minute < bindparam("now"), Throttle.minute > bindparam("far"))
 _OLD: Final = select(Throttle.key).where(_OVER).limit(1000).with_for_update(skip_locked=True)
 _FORGET_OLD: Final = delete(Throttle).where(Throttle.key.in_(_OLD))
+COUNTER: Final = (Throttle.count.label("counted"), Throttle.minute)
+"""A row's count and last minute, for statements that read them along with something else."""
 _SEEN: Final = select(Throttle.count, Throttle.minute).where(Throttle.key == bindparam("which"))
 _FORGET: Final = delete(Throttle).where(Throttle.key == bindparam("which"))
 
@@ -71,32 +73,32 @@ def allow(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
     span = {"now": minute, "far": minute + _LONGEST}
     connection.execute(_FORGET_OLD, span)
     last = minute - minute % limit.minutes + limit.minutes - 1
-    count = connection.execute(_COUNT[connection.dialect.name], {"which": _key(limit, name), "last": last, **span})
+    count = connection.execute(_COUNT[connection.dialect.name], {"which": key(limit, name), "last": last, **span})
     return bool(count.scalar_one() <= limit.most)
 
 
 def spent(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
     """Whether `allow` would say no; counts nothing, so takes no lock."""
-    found = tx.connection().execute(_SEEN, {"which": _key(limit, name)}).one_or_none()
+    found = tx.connection().execute(_SEEN, {"which": key(limit, name)}).one_or_none()
     if found is None:
         return False
     (count, last), minute = found, int(now.timestamp()) // 60
     return bool(minute <= last <= minute + _LONGEST and count >= limit.most)
 
 
-def counted(tx: Session, limit: Limit, name: str, now: dt.datetime) -> int:
-    """How many attempts were counted in the span of time that `now` lies in."""
-    found = tx.connection().execute(_SEEN, {"which": _key(limit, name)}).one_or_none()
-    if found is None:
+def still(row: tuple[int, int] | None, now: dt.datetime) -> int:
+    """How many attempts a row counts at `now`; the row is count and last minute, None when there is none."""
+    if row is None:
         return 0
-    count, last = found
+    count, last = row
     return int(count) if int(now.timestamp()) // 60 <= last else 0
 
 
 def forget(tx: Session, limit: Limit, name: str) -> None:
     """Begin the count again."""
-    tx.connection().execute(_FORGET, {"which": _key(limit, name)})
+    tx.connection().execute(_FORGET, {"which": key(limit, name)})
 
 
-def _key(limit: Limit, name: str) -> str:
+def key(limit: Limit, name: str) -> str:
+    """The row's key: a hash, so that names that were tried are not kept."""
     return hashlib.sha256(f"{limit.kind}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
