@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,9 +38,12 @@ class Presented:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whose card it is and what it proved. Without a proof, `doubts` say why it could not be judged."""
+    """Whose card it is and what it proved. Without a proof, `doubts` say why it could not be judged. `marks` and
+    `anchor` (SHA-256 of the trust anchor's certificate in hex) say how it is recognised."""
 
     person: Person
+    marks: Marks
+    anchor: str
     proofs: tuple[Proof, ...] = ()
     doubts: tuple[UndecidedReason, ...] = ()
     notes: tuple[Reason, ...] = ()
@@ -72,11 +74,15 @@ def verify(
         )
     except Undecided as doubt:
         # Everything but revocation has passed, so the certificate says whose password may complete the sign-in.
-        anchor = signed_chain(presented.unverified_certificate, presented.trust.store).anchor.name
-        who = _owner(presented.unverified_certificate, presented.trust.anchors[anchor], database)
-        return Verdict(person=who, doubts=(doubt.reason,))
-    who = _owner(evidence.certificate, presented.trust.anchors[evidence.anchor], database)
-    return Verdict(person=who, proofs=(evidence.proof,), notes=evidence.notes)
+        chain = signed_chain(presented.unverified_certificate, presented.trust.store)
+        anchor = presented.trust.anchors[chain.anchor.name]
+        known = marks(presented.unverified_certificate, anchor)
+        who = _owner(presented.unverified_certificate, known, database)
+        return Verdict(person=who, marks=known, anchor=anchor.fingerprint, doubts=(doubt.reason,))
+    anchor = presented.trust.anchors[evidence.anchor]
+    known = marks(evidence.certificate, anchor)
+    who = _owner(evidence.certificate, known, database)
+    return Verdict(person=who, marks=known, anchor=anchor.fingerprint, proofs=(evidence.proof,), notes=evidence.notes)
 
 
 def prove(presented: Presented, challenge: Challenge, revocation: RevocationData, now: dt.datetime) -> Certificate:
@@ -98,7 +104,7 @@ def marks(certificate: Certificate, anchor: Anchor | None) -> Marks:
     found = {item.kind: item.value for item in reversed(identifiers(certificate, nhs_uid=True))}
     return Marks(
         fingerprint=certificate.fingerprint,
-        key=hashlib.sha256(certificate.asn1.public_key.dump()).hexdigest(),
+        key=certificate.key_fingerprint,
         issuer=certificate.issuer,
         serial=f"{certificate.serial:x}",
         ski=found.get(IdentifierKind.SKI),
@@ -108,9 +114,9 @@ def marks(certificate: Certificate, anchor: Anchor | None) -> Marks:
     )
 
 
-def _owner(certificate: Certificate, anchor: Anchor, database: Database) -> Person:
+def _owner(certificate: Certificate, known: Marks, database: Database) -> Person:
     with database.read() as tx:
-        account = cards.owner(tx, marks(certificate, anchor))
+        account = cards.owner(tx, known)
         who = person(tx, account) if account is not None else None
         if who is None:
             raise Rejected(

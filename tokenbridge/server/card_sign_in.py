@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
-from tokenbridge.errors import Rejected
+from tokenbridge.errors import Rejected, RejectReason
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import RevocationData
 from tokenbridge.rp.proof import Method
@@ -15,6 +15,7 @@ from tokenbridge.server.card_evidence import Presented, Verdict
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
 from tokenbridge.server.policy_book import PolicyBook
+from tokenbridge.server.store import suspensions
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.sign_ins import Pending
 from tokenbridge.server.trust import TrustBook
@@ -73,8 +74,14 @@ class CardSignIn:
         except Rejected as err:
             self._refuse(attempt.token, attempt.request, err)
 
-    def _judged(self, moment: Moment, shown: Shown, verdict: Verdict) -> login.Judged:
-        who = verdict.person
+    def _judged(self, moment: Moment, shown: Shown, verdict: Verdict) -> login.Event:
+        """Whose card it is was found out before this transaction; what has become of both is looked at in it."""
+        who = moment.who(verdict.person.id)
+        if who is None:
+            return login.Refused(by=Method.CARD, reason=RejectReason.SUBJECT_UNKNOWN, detail="account removed")
+        if who.suspended and suspensions.stops_card(moment.tx, who.id, verdict.marks, verdict.anchor):
+            detail = f"the card {verdict.marks.fingerprint} is suspended"
+            return login.Refused(by=Method.CARD, reason=RejectReason.SUSPENDED, detail=detail, account=who.id)
         event = judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
         decision = replace(event.decision, reasons=(*event.decision.reasons, *verdict.notes))
         return replace(event, decision=decision)

@@ -32,11 +32,13 @@ _MESSAGES: Final = {
     RejectReason.CREDENTIALS_WRONG: "The user name or the password is wrong.",
     RejectReason.CODE_WRONG: "The code is wrong, or it was used before.",
     RejectReason.SUBJECT_UNKNOWN: "The card is good, but it belongs to no account here.",
+    RejectReason.SUSPENDED: "This card or key is suspended, because it was said to be lost.",
     RejectReason.DECLINED: "The sign-in was declined on the telephone.",
     RejectReason.APPROVAL_FAILED: "The request to the telephone was not answered in time, or with wrong numbers.",
 }
 _STEPS: Final = {
     RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
+    RejectReason.SUSPENDED: "Sign in in another way, and lift that under Self-Service; or ask your IT service desk.",
     RejectReason.CODE_WRONG: "Type the newest code with care; of an app, wait for the next one.",
     RejectReason.DECLINED: "If it was not you who declined, change your password and tell your IT service desk.",
     RejectReason.APPROVAL_FAILED: "Send another request, or use another method.",
@@ -92,6 +94,12 @@ class Moment:
             address=self.pending.where.address,
             signals=signals,
         )
+
+    def who(self, account: int) -> Person | None:
+        """The account as it stands in this transaction; None when it was removed. It is read once."""
+        if self.person is None or self.person.id != account:
+            self.person = person(self.tx, account)
+        return self.person
 
     def record(self, event: audit.Event) -> None:
         """Have `event` audited. It is written last of all, since the trail's end is what all writers queue for."""
@@ -202,7 +210,7 @@ class Ledger:
                     self._risk.learn(work.tx, effect.account, work.pending.where, work.now)
                 case login.Answer():
                     work.answer = effect
-                    work.person = _person(work, effect.account)
+                    work.person = work.who(effect.account)
                 case login.Refuse():
                     work.refuse = effect
                 case login.Proceed():
@@ -242,14 +250,8 @@ def _hold(tx: Session, ref: str) -> Pending:
     return pending
 
 
-def _person(work: Moment, account: int) -> Person | None:
-    if work.person is None or work.person.id != account:
-        work.person = person(work.tx, account)
-    return work.person
-
-
 def _event(work: Moment, record: login.Record) -> audit.Event:
-    account = _person(work, record.account) if record.account is not None else None
+    account = work.who(record.account) if record.account is not None else None
     detail: dict[str, Any] = {"client": work.pending.client}
     if work.pending.where.address:
         detail["address"] = work.pending.where.address
