@@ -640,6 +640,7 @@ class RejectReason(StrEnum):
     ISSUER_UNKNOWN = "issuer-unknown"
     PATH_INVALID = "path-invalid"
     SUBJECT_UNKNOWN = "subject-unknown"
+    SUSPENDED = "suspended"
     CREDENTIALS_WRONG = "credentials-wrong"
     CODE_WRONG = "code-wrong"
     ENROLMENT_CODE_WRONG = "enrolment-code-wrong"

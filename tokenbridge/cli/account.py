@@ -109,5 +109,7 @@ def _conduct(action: str, options: Mapping[str, Any], more: Mapping[str, Any] | 
 def _line(key: Mapping[str, Any]) -> str:
     used = f"last used {str(key['last_used'])[:16]}" if key.get("last_used") else "not used yet"
     level = click.style(f"AAL{key.get('level', '?')}", fg="green" if key.get("level") == 3 else "yellow")
+    if key.get("suspended_at"):
+        level = click.style(f"suspended since {str(key['suspended_at'])[:16]}", fg="red")
     name = click.style(str(key.get("name") or "unnamed"), bold=True)
     return f"{key.get('id'):>4}  {name}  {level}  {used}  {click.style(str(key.get('model') or ''), dim=True)}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tokenbridge.cli.server_output import as_json, columns, emit, read_file
+from tokenbridge.cli.server_suspensions import lift_command, suspend_command, tell_suspension
 from tokenbridge.server.certificate_files import certificates
-from tokenbridge.server.operator import people
+from tokenbridge.server.operator import people, suspensions
 from tokenbridge.server.operator.office import opened
 from tokenbridge.server.store.schema import EnrolledCertificate
+from tokenbridge.server.store.suspensions import Kind
 
 
 @click.group()
@@ -72,10 +75,10 @@ def list_(data: Path | None, user: str | None, as_json: bool) -> None:
         emit([_facts(row, username) for row, username in found])
         return
     rows = [
-        (row.id, username, row.subject, row.label, f"{row.last_used:%Y-%m-%d %H:%M}" if row.last_used else "never")
+        (row.id, username, row.subject, row.label, _minute(row.last_used) or "never", _minute(row.suspended_at))
         for row, username in found
     ]
-    columns(("ID", "USER", "SUBJECT", "LABEL", "LAST USED (UTC)"), rows)
+    columns(("ID", "USER", "SUBJECT", "LABEL", "LAST USED (UTC)", "SUSPENDED SINCE"), rows)
 
 
 @card.command()
@@ -97,6 +100,46 @@ def remove(data: Path | None, card_id: int, as_json: bool) -> None:
         click.echo(f"Removed card {card_id}.")
 
 
+@card.command("suspend-issuer")
+@click.argument("user")
+@click.argument("authority")
+@as_json
+@click.pass_obj
+def suspend_issuer(data: Path | None, user: str, authority: str, as_json: bool) -> None:
+    """Suspend the cards by which USER is known without their being enrolled: those of AUTHORITY, as in `trust list`.
+
+    \b
+    Examples:
+      tokenbridge server card suspend-issuer alice "Hospital CA"
+    """
+    with opened(data) as office:
+        tell_suspension(suspensions.set_issuer_suspended(office, user, authority, suspended=True), as_json=as_json)
+
+
+@card.command("lift-issuer")
+@click.argument("user")
+@click.argument("authority")
+@as_json
+@click.pass_obj
+def lift_issuer(data: Path | None, user: str, authority: str, as_json: bool) -> None:
+    """Let the cards of AUTHORITY sign USER in again.
+
+    \b
+    Examples:
+      tokenbridge server card lift-issuer alice "Hospital CA" --json
+    """
+    with opened(data) as office:
+        tell_suspension(suspensions.set_issuer_suspended(office, user, authority, suspended=False), as_json=as_json)
+
+
+card.add_command(suspend_command(Kind.CARD))
+card.add_command(lift_command(Kind.CARD))
+
+
+def _minute(at: dt.datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at is not None else ""
+
+
 def _facts(row: EnrolledCertificate, username: str) -> dict[str, Any]:
     return {
         "id": row.id,
@@ -108,4 +151,5 @@ def _facts(row: EnrolledCertificate, username: str) -> dict[str, Any]:
         "label": row.label,
         "enrolled_at": row.enrolled_at.isoformat(),
         "last_used": row.last_used.isoformat() if row.last_used else None,
+        "suspended_at": row.suspended_at.isoformat() if row.suspended_at else None,
     }

@@ -9,8 +9,10 @@ import click
 
 from tokenbridge.cli.plain import plain
 from tokenbridge.cli.server_output import as_json, columns, emit
+from tokenbridge.cli.server_suspensions import lift_command, suspend_command
 from tokenbridge.server.operator import metadata, security_keys
 from tokenbridge.server.operator.office import opened
+from tokenbridge.server.store.suspensions import Kind
 
 
 @click.group()
@@ -48,7 +50,7 @@ def list_(data: Path | None, user: str | None, as_json: bool) -> None:
             one["username"],
             plain(one["name"]),
             plain(one["model"]) or one["aaguid"],
-            f"AAL{one['level']}" if one["level"] else "not accepted",
+            "suspended" if one["suspended_at"] else f"AAL{one['level']}" if one["level"] else "not accepted",
             (one["last_used"] or "never")[:16].replace("T", " "),
         )
         for one in found
@@ -122,6 +124,10 @@ def models(data: Path | None, search: str, as_json: bool) -> None:
     ]
     click.echo()
     columns(("AAGUID", "CERTIFIED", "STANDING", "MODEL"), rows)
+
+
+key.add_command(suspend_command(Kind.KEY))
+key.add_command(lift_command(Kind.KEY))
 
 
 def _told(value: Any) -> str:

@@ -98,6 +98,11 @@ class Certificate:
         with parsing("certificate's issuer"):
             return rfc4514(self.asn1.issuer)
 
+    @property
+    def key_fingerprint(self) -> str:
+        """SHA-256 of the public key (SubjectPublicKeyInfo) in hex."""
+        return hashlib.sha256(self.asn1.public_key.dump()).hexdigest()
+
     def public_key(self) -> PublicKey:
         """The subject's key. Rejected(KEY_MISMATCH) when it is neither RSA nor on a named curve."""
         try:

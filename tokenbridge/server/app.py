@@ -69,6 +69,7 @@ from tokenbridge.server.policy_place import PolicyPlace
 from tokenbridge.server.portal import (
     activity_pages,
     admin_account_pages,
+    admin_device_pages,
     admin_import_pages,
     admin_model_pages,
     admin_pages,
@@ -91,6 +92,7 @@ from tokenbridge.server.portal import (
     reset_pages,
     sign_in_pages,
     static_pages,
+    suspension_pages,
 )
 from tokenbridge.server.portal import problems as portal_problems
 from tokenbridge.server.portal.front import Front, environment
@@ -113,6 +115,7 @@ from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
 from tokenbridge.server.self_service.preferences import Preferences
 from tokenbridge.server.self_service.profile import Profiles
 from tokenbridge.server.self_service.reset_proofs import PasswordResetDesk, ResetProofs
+from tokenbridge.server.self_service.suspensions import Suspensions
 from tokenbridge.server.senders import choice, http
 from tokenbridge.server.senders.outbox import Outbox
 from tokenbridge.server.senders.port import Channel, Senders
@@ -130,6 +133,7 @@ PAGES: Final = tuple(
     for pages in (
         activity_pages,
         admin_account_pages,
+        admin_device_pages,
         admin_import_pages,
         admin_model_pages,
         admin_pages,
@@ -142,6 +146,7 @@ PAGES: Final = tuple(
         first_day_pages,
         key_pages,
         lost_pages,
+        suspension_pages,
         own_card_pages,
         phone_app_pages,
         phone_pages,
@@ -366,8 +371,11 @@ def _front(settings: Settings, app: FastAPI, changes: Changes, risk: RiskDesk) -
         own_cards=OwnCards(changes=changes, trust=parts.trust, notices=parts.notices),
         own_sessions=OwnSessions(changes=changes),
         lost=LostThings(changes=changes, notices=parts.notices),
+        suspensions=Suspensions(changes=changes, notices=parts.notices),
         activity=Activity(changes=changes),
-        administration=administration(changes, parts.passwords.policy, PolicyPlace(path=settings.policy_file)),
+        administration=administration(
+            changes, parts.passwords.policy, PolicyPlace(path=settings.policy_file), parts.notices
+        ),
         templates=environment(),
     )
 

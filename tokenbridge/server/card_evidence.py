@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,10 +35,12 @@ class Presented:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """By what a card's owner is found, and what it proved. Without a proof, `doubts` say why it could not be judged."""
+    """What a card proved, and how it is recognised. `anchor` is SHA-256 of its trust anchor's certificate in hex.
+    Without a proof, `doubts` say why it could not be judged."""
 
     certificate: Certificate
     marks: Marks
+    anchor: str
     proofs: tuple[Proof, ...] = ()
     doubts: tuple[UndecidedReason, ...] = ()
     notes: tuple[Reason, ...] = ()
@@ -70,10 +71,13 @@ def verify(presented: Presented, challenge: Challenge, revocation: RevocationDat
         # Everything but revocation has passed, so the certificate says whose password may complete the sign-in.
         certificate = presented.unverified_certificate
         anchor = presented.trust.anchors[signed_chain(certificate, presented.trust.store).anchor.name]
-        return Verdict(certificate=certificate, marks=marks(certificate, anchor), doubts=(doubt.reason,))
+        known = marks(certificate, anchor)
+        return Verdict(certificate=certificate, marks=known, anchor=anchor.fingerprint, doubts=(doubt.reason,))
+    anchor = presented.trust.anchors[evidence.anchor]
     return Verdict(
         certificate=evidence.certificate,
-        marks=marks(evidence.certificate, presented.trust.anchors[evidence.anchor]),
+        marks=marks(evidence.certificate, anchor),
+        anchor=anchor.fingerprint,
         proofs=(evidence.proof,),
         notes=evidence.notes,
     )
@@ -98,7 +102,7 @@ def marks(certificate: Certificate, anchor: Anchor | None) -> Marks:
     found = {item.kind: item.value for item in reversed(identifiers(certificate, nhs_uid=True))}
     return Marks(
         fingerprint=certificate.fingerprint,
-        key=hashlib.sha256(certificate.asn1.public_key.dump()).hexdigest(),
+        key=certificate.key_fingerprint,
         issuer=certificate.issuer,
         serial=f"{certificate.serial:x}",
         ski=found.get(IdentifierKind.SKI),

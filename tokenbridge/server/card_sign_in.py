@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
-from tokenbridge.errors import Rejected
+from tokenbridge.errors import Rejected, RejectReason
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import RevocationData
 from tokenbridge.rp.proof import Method
@@ -15,7 +15,7 @@ from tokenbridge.server.card_evidence import Presented, Verdict
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
 from tokenbridge.server.policy_book import PolicyBook
-from tokenbridge.server.store import anchors, cards
+from tokenbridge.server.store import anchors, cards, suspensions
 from tokenbridge.server.store.sign_ins import Pending
 from tokenbridge.server.trust import TrustBook
 
@@ -79,6 +79,9 @@ class CardSignIn:
         who = moment.who(account) if account is not None else None
         if who is None:
             return _refused(card_evidence.nobodys(verdict.certificate))
+        if who.suspended and suspensions.stops_card(moment.tx, who.id, verdict.marks, verdict.anchor):
+            detail = f"the card {verdict.marks.fingerprint} is suspended"
+            return login.Refused(by=Method.CARD, reason=RejectReason.SUSPENDED, detail=detail, account=who.id)
         shown = Shown(by=Method.CARD, proofs=verdict.proofs, doubts=verdict.doubts)
         event = judge(self.policy.current(), shown, who, moment.circumstances(who.id), moment.now)
         decision = replace(event.decision, reasons=(*event.decision.reasons, *verdict.notes))

@@ -13,14 +13,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from tokenbridge import log
-from tokenbridge.errors import LastFactor, NoSession, NotFound
+from tokenbridge.errors import NoSession, NotFound
 from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.key_models import KeyModels
-from tokenbridge.rp.proof import Method
-from tokenbridge.server import keys
+from tokenbridge.server import keys, suspending
 from tokenbridge.server.holdings import key_level
 from tokenbridge.server.key_enrolment import Begun, KeyEnrolment, clean_name
-from tokenbridge.server.store import accounts, audit, recovery, security_keys, sessions
+from tokenbridge.server.store import audit, recovery, security_keys, sessions
 from tokenbridge.server.store.key_schema import SecurityKey
 from tokenbridge.server.store.sessions import Live
 
@@ -88,12 +87,11 @@ class KeyDesk:
             return describe(row, models, now)
 
     def _remove(self, session_token: str, key_id: int, request: str, confirmed: bool) -> None:
+        trust = self._enrolment.rule.trust.current()
         with self._enrolment.permitted(session_token, "remove a key", request) as (tx, live):
             name = _get(tx, key_id, live).name
             security_keys.remove(tx, key_id)
-            tx.expire_all()
-            if not accounts.enrolled(tx, live.account.id) - {Method.RECOVERY} and not confirmed:
-                raise LastFactor
+            suspending.check_left(tx, live.account, trust, confirmed=confirmed)
             ended = sessions.end_others(tx, live, self._now())
             self._record(tx, "key-removed", live, request, key=key_id, name=name, sessions_ended=ended)
 
@@ -130,6 +128,7 @@ def describe(row: SecurityKey, models: KeyModels, now: dt.datetime) -> dict[str,
         "level": int(level),
         "created": row.registered_at.isoformat(),
         "last_used": row.last_used.isoformat() if row.last_used else None,
+        "suspended_at": row.suspended_at.isoformat() if row.suspended_at else None,
         "synced": row.backup_eligible,
         "discoverable": row.discoverable,
         "attestation": row.attestation,

@@ -157,8 +157,13 @@ class KeySignIn:
         use = Use(key=key.id, counter=signed.counter, backed_up=signed.backed_up, user_verified=signed.user_verified)
         doubts = found.standing.doubts
         if not security_keys.used(moment.tx, use, moment.now):
-            if security_keys.get(moment.tx, key.id, key.account_id) is None:
+            row = security_keys.get(moment.tx, key.id, key.account_id)
+            if row is None:
                 return login.Refused(by=Method.KEY, reason=RejectReason.CREDENTIAL_UNKNOWN, detail="key removed")
+            if row.suspended_at is not None:
+                # Whoever reads this has the key: its signature was good.
+                detail = f"key {key.id} is suspended"
+                return login.Refused(by=Method.KEY, reason=RejectReason.SUSPENDED, detail=detail, account=who.id)
             doubts = (*doubts, UndecidedReason.KEY_MAYBE_COPIED)
             self._warn(moment, who.username, found)
         proofs = () if doubts else (self._proof(moment, found),)

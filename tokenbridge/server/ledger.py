@@ -34,11 +34,13 @@ _MESSAGES: Final = {
     RejectReason.CREDENTIALS_WRONG: "The user name or the password is wrong.",
     RejectReason.CODE_WRONG: "The code is wrong, or it was used before.",
     RejectReason.SUBJECT_UNKNOWN: "The card is good, but it belongs to no account here.",
+    RejectReason.SUSPENDED: "This card or key is suspended, because it was said to be lost.",
     RejectReason.DECLINED: "The sign-in was declined on the telephone.",
     RejectReason.APPROVAL_FAILED: "The request to the telephone was not answered in time, or with wrong numbers.",
 }
 _STEPS: Final = {
     RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
+    RejectReason.SUSPENDED: "Sign in in another way, and lift that under Self-Service; or ask your IT service desk.",
     RejectReason.CODE_WRONG: "Type the newest code with care; of an app, wait for the next one.",
     RejectReason.DECLINED: "If it was not you who declined, change your password and tell your IT service desk.",
     RejectReason.APPROVAL_FAILED: "Send another request, or use another method.",
@@ -87,7 +89,7 @@ class Moment:
     habits: dict[int, Habits] = field(default_factory=dict)
 
     def who(self, account: int) -> Person | None:
-        """The account, or None when it was removed; read once."""
+        """The account as it stands in this transaction; None when it was removed. It is read once."""
         if self.person is None or self.person.id != account:
             self.person = person(self.tx, account)
         return self.person

@@ -65,6 +65,12 @@ class Notices:
         """Things were taken away because they are lost."""
         self._tell(account, f"Removed because it is lost: {what}")
 
+    def suspended(self, account: Account, what: str) -> None:
+        self._tell(account, f"Suspended, so that it signs in nowhere: {what}")
+
+    def lifted(self, account: Account, what: str) -> None:
+        self._tell(account, f"Signs in again, since the suspension is lifted: {what}")
+
     def _tell(self, account: Account | Person, what: str) -> None:
         if account.email is None or not self.senders.has(Channel.MAIL):
             return

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import bindparam, exists, select
+from sqlalchemy import bindparam, exists, or_, select
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.proof import Method
@@ -17,13 +17,13 @@ from tokenbridge.server.store import groups
 from tokenbridge.server.store.key_schema import RecoveryCode, SecurityKey
 from tokenbridge.server.store.method_schema import Phone
 from tokenbridge.server.store.phone_app_schema import PhoneApp
-from tokenbridge.server.store.schema import Account, AccountGroup, EnrolledCertificate, TotpSecret
+from tokenbridge.server.store.schema import Account, AccountGroup, EnrolledCertificate, SuspendedIssuer, TotpSecret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """`enrolled` are the methods beside the password; `since` is when the account was made, `default` what the person
-    wants to be asked for first."""
+    wants to be asked for first. `suspended`: a card or key of the account is, and not among the methods."""
 
     id: int
     username: str
@@ -34,6 +34,7 @@ class Person:
     since: dt.datetime | None = None
     email: str | None = None
     default: Method | None = None
+    suspended: bool = False
     password: str = ""
     """Names the password in a proof, and changes with it; empty when the account has none."""
 
@@ -52,10 +53,12 @@ def person(tx: Session, account_id: int) -> Person | None:
         display_name=row.display_name,
         disabled=row.disabled,
         enrolled=methods,
-        groups=own if methods else own | {groups.UNENROLLED},
+        # Suspending the last key must not make an account that a password alone lets in.
+        groups=own if methods or row.suspended else own | {groups.UNENROLLED},
         since=row.created_at,
         email=row.email,
         default=Method(row.default_method) if row.default_method in _KNOWN else None,
+        suspended=row.suspended,
         password=password_name(row.id, row.password_hash),
     )
 
@@ -99,6 +102,8 @@ _TOLD: Final = (
     *(Method.TOTP, Method.CARD, Method.KEY, Method.RECOVERY),
     *(Method.SMS, Method.WHATSAPP, Method.VOICE, Method.NUMBER_MATCH),
 )
+_CARD: Final = EnrolledCertificate.account_id == Account.id
+_KEY: Final = SecurityKey.account_id == Account.id
 _QUERY: Final = select(
     Account.id,
     Account.username,
@@ -109,8 +114,13 @@ _QUERY: Final = select(
     Account.email,
     Account.default_method,
     exists().where(TotpSecret.account_id == Account.id).label("totp"),
-    exists().where(EnrolledCertificate.account_id == Account.id).label("card"),
-    exists().where(SecurityKey.account_id == Account.id).label("key"),
+    exists().where(_CARD, EnrolledCertificate.suspended_at.is_(None)).label("card"),
+    exists().where(_KEY, SecurityKey.suspended_at.is_(None)).label("key"),
+    or_(
+        exists().where(_CARD, EnrolledCertificate.suspended_at.is_not(None)),
+        exists().where(_KEY, SecurityKey.suspended_at.is_not(None)),
+        exists().where(SuspendedIssuer.account_id == Account.id),
+    ).label("suspended"),
     exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.text).label("sms"),
     exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.whatsapp).label("whatsapp"),
     exists().where(Phone.account_id == Account.id, Phone.confirmed_at.is_not(None), Phone.voice).label("voice"),

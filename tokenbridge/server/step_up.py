@@ -13,7 +13,7 @@ from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS
 from tokenbridge.server import holdings
 from tokenbridge.server.key_book import KeyModelBook
-from tokenbridge.server.store import accounts
+from tokenbridge.server.store import accounts, suspensions
 from tokenbridge.server.store.schema import Account
 from tokenbridge.server.store.sessions import Live
 from tokenbridge.server.trust import Trust, TrustBook
@@ -21,7 +21,8 @@ from tokenbridge.server.trust import Trust, TrustBook
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepUpRule:
-    """A session must reach the account's strongest factor, and be at most `max_age` old."""
+    """A session must reach the account's strongest factor, and be at most `max_age` old. What is suspended counts as
+    it did before: who suspends the strongest factor gains nothing by it, and whoever has that can't undo it."""
 
     trust: TrustBook
     models: KeyModelBook
@@ -46,6 +47,11 @@ class Bar:
 
     def weakness(self, tx: Session, live: Live, now: dt.datetime) -> StepUp | None:
         """As `refusal`, whatever the session's age."""
+        if suspensions.tainted(tx, live.account.id, live.shown):
+            return StepUp(
+                "You have signed in with a card or key that is suspended.",
+                next_step="Sign in with another card or key, then try again. Without one, ask your IT service desk.",
+            )
         needed = self.strongest(tx, live.account, now)
         if int(live.assurance["aal"]) < needed:
             return StepUp(
@@ -65,9 +71,9 @@ class Bar:
         return None
 
     def strongest(self, tx: Session, account: Account, now: dt.datetime) -> AAL:
-        """What the best of the account's factors reaches, with the password where it has one."""
+        """What the best of the account's factors reaches, suspended or not, with the password where it has one."""
         devices = holdings.of(tx, account, self.trust, self.models, now)
         reached = [AAL.AAL1, *(device.level for device in devices)]
-        if accounts.enrolled(tx, account.id) & (FALLBACK_METHODS | DEVICES):
+        if accounts.enrolled(tx, account.id, suspended=True) & (FALLBACK_METHODS | DEVICES):
             reached.append(AAL.AAL2 if account.password_hash is not None else AAL.AAL1)
         return max(reached)

@@ -92,7 +92,7 @@ def of_account(
 ) -> Iterator[Supposition]:
     """Every way in which this account can begin today: each device, the password, the password and each method."""
     for holding in holdings.of(tx, account, trust, models, now):
-        if holding.level is not AAL.NONE:
+        if holding.level is not AAL.NONE and holding.suspended is None:
             yield Supposition(name=f"{NAMES[holding.method]} {holding.name!r}", proofs=(_shown(holding, now),))
     if account.password_hash is None:
         return

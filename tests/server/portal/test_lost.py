@@ -113,19 +113,19 @@ def test_only_what_was_chosen_goes_and_only_of_what_is_lost(portal: Portal, visi
     assert have(portal, other.username) == {"totp"}
 
 
-def test_who_lost_the_card_without_another_one_reports_it(portal: Portal, visitor: Visitor):
+def test_who_has_less_than_the_card_reports_the_phone_and_removes_nothing(portal: Portal, visitor: Visitor):
     person = portal.bench.person()
     other = portal.visitor()
     with other.http:
         visitor.sign_in(person)
         by_card(portal, other, person)
-        page = visitor.get("/self-service/lost/card")
+        page = visitor.get("/self-service/lost/phone")
         assert "not strong enough" in page.text
-        assert visitor.post("/self-service/lost/card", {"report": "", "card-1": "yes"}).status_code == 403
-        assert "reported as lost" in visitor.send("/self-service/lost/card", {"report": "yes"}).text
+        assert visitor.post("/self-service/lost/phone", {"report": "", "app": "yes"}).status_code == 403
+        assert "reported as lost" in visitor.send("/self-service/lost/phone", {"report": "yes"}).text
         assert other.get("/profile").url.path == "/sign-in"
-    assert ("reported", "lost: card") in trail(portal, person.username)
-    assert "card" in have(portal, person.username), "with less than the card nobody takes it away"
+    assert ("reported", "lost: phone") in trail(portal, person.username)
+    assert have(portal, person.username) == {"card", "totp"}
 
 
 def test_a_card_is_taken_out_of_use_by_its_owner(portal: Portal, visitor: Visitor):

@@ -17,6 +17,7 @@ from tokenbridge.server.administration.standing import Standing
 from tokenbridge.server.administration.trail import Trail
 from tokenbridge.server.administration.trust_changes import TrustChanges
 from tokenbridge.server.changes import Changes
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.policy_place import PolicyPlace
 
@@ -35,13 +36,13 @@ class Administration:
     policy: PolicyChanges
 
 
-def administration(changes: Changes, policy: PolicyBook, place: PolicyPlace) -> Administration:
+def administration(changes: Changes, policy: PolicyBook, place: PolicyPlace, notices: Notices) -> Administration:
     gate, survey = Gate(changes=changes), Survey()
     return Administration(
         directory=Directory(gate=gate, models=changes.rule.models),
         accounts=AccountChanges(gate=gate),
         people=PeopleImport(gate=gate),
-        help_desk=HelpDesk(gate=gate),
+        help_desk=HelpDesk(gate=gate, notices=notices),
         trail=Trail(gate=gate),
         dashboard=Dashboard(gate),
         standing=Standing(gate=gate, policy=policy.current),

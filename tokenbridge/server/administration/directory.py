@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.proof import Method
+from tokenbridge.server import suspending
 from tokenbridge.server.administration.acts import Held
 from tokenbridge.server.administration.authority import Authority, Gate, Task
 from tokenbridge.server.key_book import KeyModelBook
@@ -22,6 +23,7 @@ from tokenbridge.server.store import sessions as session_rows
 from tokenbridge.server.store.audit import Entry
 from tokenbridge.server.store.roles import Grant
 from tokenbridge.server.store.schema import Account, EnrolledCertificate
+from tokenbridge.server.suspending import Device
 
 PAGE: Final = 25
 NEWEST: Final = 15
@@ -65,6 +67,7 @@ class AccountView:
     methods: frozenset[Method]
     recovery_left: int
     cards: tuple[EnrolledCertificate, ...]
+    recognised: tuple[Device, ...]
     keys: tuple[Mapping[str, Any], ...]
     sessions: tuple[SessionLine, ...]
     events: tuple[Entry, ...]
@@ -104,7 +107,7 @@ class Directory:
             return Found(lines=tuple(_line(tx, row) for row in rows[:PAGE]), more=len(rows) > PAGE)
 
     def one(self, session_token: str, account_id: int) -> AccountView:
-        now, models = self.gate.changes.clock(), self.models.current()
+        now, models, trust = self.gate.changes.clock(), self.models.current(), self.gate.changes.rule.trust.current()
         with self.gate.looking(session_token, Task.FIND) as (tx, authority):
             account = authority.account(tx, Task.FIND, account_id)
             methods = accounts.enrolled(tx, account.id)
@@ -117,10 +120,14 @@ class Directory:
                 methods=methods,
                 recovery_left=recovery.left(tx, account.id),
                 cards=own_cards,
+                recognised=tuple(suspending.recognised(tx, account, trust)),
                 keys=keys,
                 sessions=tuple(_sessions(tx, account.id, now)),
                 events=tuple(reversed(audit.entries(tx, account=account.username, limit=NEWEST))),
-                held=_held(methods, app_passwords=bool(app_passwords.of(tx, account.id))),
+                held=_held(
+                    accounts.enrolled(tx, account.id, suspended=True),
+                    app_passwords=bool(app_passwords.of(tx, account.id)),
+                ),
                 hindrance=authority.hindrance(tx, account),
                 manages=authority.reach(Task.MANAGE).covers(account),
                 of_site=authority.of_site,

@@ -10,13 +10,14 @@ from tokenbridge.errors import BadRequest, Rejected, RejectReason, Undecided
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.certs import RevocationData, sources_for
 from tokenbridge.rp.proof import Method
-from tokenbridge.server import card_evidence, passwords, revocation, totp, trust
+from tokenbridge.server import card_evidence, passwords, revocation, suspending, totp, trust
 from tokenbridge.server.administration import acts
 from tokenbridge.server.operator.office import Office
 from tokenbridge.server.revocation import RevocationFetcher, Source
 from tokenbridge.server.store import accounts, anchors, cards, enrolment, sessions
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.schema import Account, EnrolledCertificate
+from tokenbridge.server.store.suspensions import Kind, Ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,5 +183,8 @@ def remove_card(office: Office, card_id: int) -> None:
         found = next((pair for pair in cards.listed(tx) if pair[0].id == card_id), None)
         if found is None:
             raise BadRequest(f"There is no enrolled card {card_id}.", next_step="See `tokenbridge server card list`.")
-        cards.remove(tx, card_id)
+        known, account = trust.build(anchors.listed(tx)), accounts.get(tx, found[1])
+        device = suspending.find(tx, account, known, Ref(Kind.CARD, str(card_id)))
+        assert device is not None
+        suspending.remove(tx, account, device, known, office.now())
         office.record(tx, "card-removed", found[1], fingerprint=found[0].fingerprint)

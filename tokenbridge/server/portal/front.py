@@ -34,6 +34,7 @@ from tokenbridge.server.self_service.phone_apps import PhoneAppEnrolment
 from tokenbridge.server.self_service.preferences import Preferences
 from tokenbridge.server.self_service.profile import Profiles
 from tokenbridge.server.self_service.reset_proofs import PasswordResetDesk
+from tokenbridge.server.self_service.suspensions import Suspensions
 from tokenbridge.server.sessions import SessionDesk
 from tokenbridge.server.sign_in import SignInDesk
 
@@ -90,6 +91,7 @@ class Front:
     own_cards: OwnCards
     own_sessions: OwnSessions
     lost: LostThings
+    suspensions: Suspensions
     activity: Activity
     administration: Administration
     templates: Environment

@@ -33,8 +33,10 @@ def desk(front: Front) -> KeyDesk:
 @router.get("/self-service/keys")
 async def listed(member: SignedIn) -> Response:
     found = await desk(member.front).listed(member.session)
-    keys = [{**key, "created": _date(key["created"]), "last_used": _date(key["last_used"])} for key in found["keys"]]
-    return member.page("keys.html", keys=keys)
+    dates = (("created", "created"), ("last_used", "last_used"), ("suspended", "suspended_at"))
+    keys = [{**key, **{name: _date(key[at]) for name, at in dates}} for key in found["keys"]]
+    recognised = await asyncio.to_thread(member.front.suspensions.recognised, member.session)
+    return member.page("keys.html", keys=keys, recognised=recognised)
 
 
 @router.get("/self-service/keys/add")

@@ -11,6 +11,7 @@ from tokenbridge.errors import BadRequest, LastFactor, NotFound, TokenbridgeErro
 from tokenbridge.server import problems
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import Member, SignedIn
+from tokenbridge.server.portal.suspension_pages import suspended
 from tokenbridge.server.portal.visit import Visit, Visitor
 from tokenbridge.server.self_service.lost import Kind
 
@@ -70,6 +71,12 @@ async def remove(member: SignedIn, what: str) -> Response:
         return member.page("lost-reported.html", what=what)
     chosen, codes = frozenset(name for name, value in fields.items() if value == "yes"), fields.get("codes") == "yes"
     try:
+        if fields.get("act") == "suspend":
+            suspend, last = member.front.suspensions.suspend, fields.get("last") == "yes"
+            kept = await asyncio.to_thread(
+                suspend, member.session, chosen, member.request_id, new_codes=codes, confirmed=last
+            )
+            return suspended(member, kept)
         done = await asyncio.to_thread(lost.remove, member.session, kinds, chosen, member.request_id, new_codes=codes)
     except (BadRequest, LastFactor) as err:
         return await _page(member, what, err)
@@ -78,7 +85,7 @@ async def remove(member: SignedIn, what: str) -> Response:
 
 async def _page(member: Member, what: str, error: TokenbridgeError | None = None) -> Response:
     kinds = _kinds(what)
-    found = await asyncio.to_thread(member.front.lost.look, member.session, kinds, member.request_id)
+    found = await asyncio.to_thread(member.front.lost.look, member.session, kinds)
     template = "lost-remove.html" if found.weak is None else "lost-weak.html"
     status = 200 if error is None else int(problems.status(error))
     return member.page(template, status, error=error, found=found, kinds=kinds, what=what)

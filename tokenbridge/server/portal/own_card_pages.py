@@ -1,23 +1,26 @@
-"""Adding a smartcard to the own account: handed over to the bridge as a sign-in is, then confirmed on a page."""
+"""People's own smartcards: adding one, by the bridge as in a sign-in and confirmed on a page; removing one."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from tokenbridge.errors import BadRequest
+from tokenbridge.errors import BadRequest, LastFactor
 from tokenbridge.rp.rules import PORTAL
-from tokenbridge.server import hand_over
+from tokenbridge.server import hand_over, problems
 from tokenbridge.server.browsers import device_of
 from tokenbridge.server.hand_over import Browser
 from tokenbridge.server.key_enrolment import MAX_NAME
 from tokenbridge.server.portal.card_pages import Code
 from tokenbridge.server.portal.front import see_other
-from tokenbridge.server.portal.member import SignedIn
+from tokenbridge.server.portal.member import Member, SignedIn
 
 router = APIRouter(include_in_schema=False)
+
+CardId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 @router.get("/self-service/cards/add")
@@ -40,6 +43,31 @@ async def begin(member: SignedIn) -> Response:
     )
     ref = await front.hand_overs.begin(ticket.token, browser)
     return member.page("card-add-link.html", reach=front.door, link=hand_over.link(front.site, ref))
+
+
+@router.get("/self-service/cards/{card_id}/remove")
+async def ask_remove(member: SignedIn, card_id: CardId) -> Response:
+    await asyncio.to_thread(member.front.profiles.may_change, member.session, "remove a card", member.request_id)
+    return await _removal(member, card_id)
+
+
+@router.post("/self-service/cards/{card_id}/remove")
+async def remove(member: SignedIn, card_id: CardId) -> Response:
+    confirmed = member.visit.text("last", 8) == "yes"
+    try:
+        await asyncio.to_thread(
+            member.front.own_cards.remove, member.session, card_id, member.request_id, confirmed=confirmed
+        )
+    except LastFactor as err:
+        return await _removal(member, card_id, err)
+    return see_other("/self-service/keys?done=card-removed")
+
+
+async def _removal(member: Member, card_id: int, error: LastFactor | None = None) -> Response:
+    card = await asyncio.to_thread(member.front.own_cards.look, member.session, card_id)
+    status = 200 if error is None else int(problems.status(error))
+    vouched = card.vouched if card.since is None else ""
+    return member.page("remove.html", status, what=card.name, back="/self-service/keys", vouched=vouched, error=error)
 
 
 @router.get("/self-service/cards/{code}")

@@ -14,14 +14,16 @@ from tokenbridge.errors import CardOfAnother, NotAllowedNow, NotFound
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.rp.chain import signed_chain
 from tokenbridge.rp.proof import Method
-from tokenbridge.server import card_evidence, keys
+from tokenbridge.server import card_evidence, keys, suspending
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.key_enrolment import clean_name
 from tokenbridge.server.methods.recovery import first_set
 from tokenbridge.server.notices import Notices
-from tokenbridge.server.store import cards, hand_overs
+from tokenbridge.server.store import cards, hand_overs, sessions, suspensions
 from tokenbridge.server.store.cards import Marks, NewCard
 from tokenbridge.server.store.schema import Account
+from tokenbridge.server.store.suspensions import Kind, Ref
+from tokenbridge.server.suspending import Device
 from tokenbridge.server.trust import Trust, TrustBook
 
 MOST_CARDS: Final = 10
@@ -84,6 +86,24 @@ class OwnCards:
         self.notices.added(account, Method.CARD)
         return made
 
+    def look(self, session_token: str, card_id: int) -> Device:
+        """A card that is in the account. Raises `NotFound`."""
+        trust = self.trust.current()
+        with self.changes.looking(session_token) as (tx, live):
+            return _own(tx, live.account, card_id, trust)
+
+    def remove(self, session_token: str, card_id: int, request: str, *, confirmed: bool) -> None:
+        """It signs in here no more, unless its issuer's word is enough (`Device.vouched`). The account's other sessions
+        end. Raises `NotFound`, and `LastFactor` as `suspending.check_left` does."""
+        trust, now = self.trust.current(), self.changes.clock()
+        with self.changes.permitted(session_token, "remove a card", request) as (tx, live):
+            device = _own(tx, live.account, card_id, trust)
+            suspending.remove(tx, live.account, device, trust, now)
+            suspending.check_left(tx, live.account, trust, confirmed=confirmed)
+            ended = sessions.end_others(tx, live, now)
+            self.changes.record(tx, "card-withdrawn", live, request, name=device.name, sessions_ended=ended)
+        self.notices.removed(live.account, Method.CARD)
+
     @contextmanager
     def _refusals(self, session_token: str, code: str, request: str) -> Iterator[None]:
         """Somebody else's card: that is on record, and it waits no more."""
@@ -112,8 +132,18 @@ def _checked(tx: Session, account: Account, der: bytes | None, trust: Trust) -> 
     if cards.owners(tx, marks) - {account.id} or _names_another(marks, account):
         raise CardOfAnother
     if cards.is_enrolled(tx, marks.fingerprint):
-        raise NotAllowedNow("This card is in your account already.", next_step="Sign in with it.")
+        raise NotAllowedNow("This card is in your account already.", next_step="See the list of your cards.")
+    if suspensions.stops_enrolled(tx, account.id, marks):
+        raise NotAllowedNow("This card is suspended.", next_step="Lift the suspension instead.")
     return certificate, marks
+
+
+def _own(tx: Session, account: Account, card_id: int, trust: Trust) -> Device:
+    """A card of this account and no other. Raises `NotFound`."""
+    found = suspending.find(tx, account, trust, Ref(Kind.CARD, str(card_id)))
+    if found is None:
+        raise NotFound("There is no such card in this account.", next_step="See the list of your cards.")
+    return found
 
 
 def _names_another(marks: Marks, account: Account) -> bool:

@@ -13,10 +13,12 @@ from tokenbridge.server.store import accounts, cards, recovery, roles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardView:
+    id: int
     name: str
     subject: str
     enrolled_at: dt.datetime
     last_used: dt.datetime | None
+    suspended_at: dt.datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +71,12 @@ class Profiles:
                 recovery_left=recovery.left(tx, account.id),
                 cards=tuple(
                     CardView(
+                        id=row.id,
                         name=row.label or "Smartcard",
                         subject=row.subject,
                         enrolled_at=row.enrolled_at,
                         last_used=row.last_used,
+                        suspended_at=row.suspended_at,
                     )
                     for row, _ in cards.listed(tx, account.id)
                 ),

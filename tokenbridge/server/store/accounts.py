@@ -144,14 +144,18 @@ def everybody(tx: Session) -> list[Account]:
     return list(tx.scalars(select(Account).order_by(Account.username)))
 
 
-def enrolled(tx: Session, account_id: int) -> frozenset[Method]:
-    """The methods that this account has beside its password."""
+def enrolled(tx: Session, account_id: int, *, suspended: bool = False) -> frozenset[Method]:
+    """The methods that this account has beside its password; cards and keys that are suspended only with
+    `suspended`."""
     found = set()
+    cards, keys = EnrolledCertificate.account_id == account_id, SecurityKey.account_id == account_id
+    if not suspended:
+        cards, keys = cards & EnrolledCertificate.suspended_at.is_(None), keys & SecurityKey.suspended_at.is_(None)
     if tx.scalar(select(exists().where(TotpSecret.account_id == account_id))):
         found.add(Method.TOTP)
-    if tx.scalar(select(exists().where(EnrolledCertificate.account_id == account_id))):
+    if tx.scalar(select(exists().where(cards))):
         found.add(Method.CARD)
-    if tx.scalar(select(exists().where(SecurityKey.account_id == account_id))):
+    if tx.scalar(select(exists().where(keys))):
         found.add(Method.KEY)
     if tx.scalar(select(exists().where(RecoveryCode.account_id == account_id, RecoveryCode.used_at.is_(None)))):
         found.add(Method.RECOVERY)

@@ -42,6 +42,11 @@ class Anchor:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate in hex: it stays the same under another name or rule."""
+        return hashlib.sha256(self.certificate).hexdigest()
+
+    @property
     def digest(self) -> str:
         """Changes with whatever is said about the anchor: SHA-256 in hex."""
         said = json.dumps([self.name, self.certificate.hex(), self.rule()], sort_keys=True)

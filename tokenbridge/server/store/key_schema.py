@@ -14,6 +14,7 @@ class SecurityKey(Base):
     """A credential that signs in one account. `path` holds the maker's certificates (base64 DER, leaf first).
 
     `user_verified`: it has shown at least once that it checks a PIN or fingerprint. `backup_eligible` never changes.
+    `suspended_at`: since when it signs in nowhere; None: it does.
     """
 
     __tablename__ = "security_keys"
@@ -36,6 +37,7 @@ class SecurityKey(Base):
     min_pin_length: Mapped[int | None] = mapped_column(Integer)
     registered_at: Mapped[dt.datetime] = mapped_column(Utc)
     last_used: Mapped[dt.datetime | None] = mapped_column(Utc)
+    suspended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
 
 
 class UserHandle(Base):

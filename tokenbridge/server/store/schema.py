@@ -99,7 +99,8 @@ class AccountPlace(Base):
 
 class EnrolledCertificate(Base):
     """A certificate that signs in one account. `fingerprint` is SHA-256 of its DER, `key` SHA-256 of its public key
-    (SubjectPublicKeyInfo), both in hex; the rest is for people and for programs that ask."""
+    (SubjectPublicKeyInfo), both in hex; the rest is for people and for programs that ask. `suspended_at`: since when it
+    signs in nowhere; None: it does."""
 
     __tablename__ = "enrolled_certificates"
 
@@ -115,6 +116,19 @@ class EnrolledCertificate(Base):
     certificate: Mapped[bytes] = mapped_column(LargeBinary)
     enrolled_at: Mapped[dt.datetime] = mapped_column(Utc)
     last_used: Mapped[dt.datetime | None] = mapped_column(Utc)
+    suspended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
+
+
+class SuspendedIssuer(Base):
+    """That an account's cards which are known by their issuer's word alone don't sign in. `anchor` is SHA-256 of the
+    trust anchor's certificate in hex, `name` what it was called then."""
+
+    __tablename__ = "suspended_issuers"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    anchor: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128))
+    suspended_at: Mapped[dt.datetime] = mapped_column(Utc)
 
 
 class TrustAnchorRow(Base):
@@ -184,7 +198,8 @@ class SignIn(Base):
 class SessionRow(Base):
     """A signed-in session. One sign-in makes one at most: the unique column says so to every process.
 
-    `device` is what a browser said of itself, for the person's own list.
+    `device` is what a browser said of itself, for the person's own list. `shown` names the cards and keys that it was
+    opened with, as `store.suspensions.shown` does; None: it is older than that column.
     """
 
     __tablename__ = "sessions"
@@ -200,6 +215,7 @@ class SessionRow(Base):
     expires_at: Mapped[dt.datetime] = mapped_column(Utc, index=True)
     ended_at: Mapped[dt.datetime | None] = mapped_column(Utc)
     device: Mapped[str | None] = mapped_column(String(64))
+    shown: Mapped[list[str] | None] = mapped_column(JSON)
 
 
 class Throttle(Base):

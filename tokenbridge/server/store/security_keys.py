@@ -76,13 +76,14 @@ _OFFERED: Final = (
     .order_by(SecurityKey.id)
     .limit(MOST_KEYS)
 )
+_IN_USE: Final = SecurityKey.suspended_at.is_(None)
 # The counter grows, or the key has none (WebAuthn Level 3 section 7.2 step 22); whoever is second does not count.
 _GROWS: Final = or_(
     SecurityKey.sign_count < bindparam("counter"), and_(SecurityKey.sign_count == 0, bindparam("counter") == 0)
 )
 _USED: Final = (
     update(SecurityKey)
-    .where(SecurityKey.id == bindparam("which"), _GROWS)
+    .where(SecurityKey.id == bindparam("which"), _GROWS, _IN_USE)
     .values(
         sign_count=bindparam("counter"),
         last_used=bindparam("now"),
@@ -116,13 +117,13 @@ def make_of(row: Any) -> Make:
 
 
 def offered(tx: Session, account_id: int) -> tuple[Credential, ...]:
-    """The account's credentials, as options name them."""
+    """The account's credentials, as options name them; suspended ones too, so that nobody can tell which they are."""
     rows = tx.connection().execute(_OFFERED, {"account": account_id})
     return tuple(Credential(id=row.credential_id, transports=tuple(row.transports)) for row in rows)
 
 
 def used(tx: Session, use: Use, now: dt.datetime) -> bool:
-    """Note a use; False, and nothing noted, when the counter did not grow."""
+    """Note a use; False, and nothing noted, when the counter did not grow or the key is suspended."""
     values = {
         "which": use.key,
         "counter": use.counter,

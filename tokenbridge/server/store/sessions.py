@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.rp.assurance import Assurance
 from tokenbridge.rp.rules import Lifetimes
-from tokenbridge.server.store import password_resets
+from tokenbridge.server.store import password_resets, suspensions
 from tokenbridge.server.store.schema import Account, SessionRow
 
 TOUCH_EVERY: Final = dt.timedelta(seconds=15)
@@ -27,7 +27,7 @@ _PURGE: Final = delete(SessionRow).where(SessionRow.id.in_(_OLD.with_for_update(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A session that is valid now."""
+    """A session that is valid now. `shown` as in `SessionRow`."""
 
     id: int
     account: Account
@@ -37,6 +37,7 @@ class Live:
     expires_at: dt.datetime
     idle_expires_at: dt.datetime
     idle: dt.timedelta
+    shown: list[str] | None
 
 
 def describe(assurance: Assurance) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def add(tx: Session, new: NewSession, now: dt.datetime, lifetimes: Lifetimes) ->
         "idle_expires_at": min(now + lifetimes.idle, end),
         "idle_seconds": int(lifetimes.idle.total_seconds()),
         "expires_at": end,
+        "shown": suspensions.shown(new.assurance.proofs),
     }
     tx.connection().execute(_ADD, values)
     return end
@@ -96,6 +98,7 @@ def find(tx: Session, token_hash: str, now: dt.datetime) -> Live | None:
         expires_at=row.expires_at,
         idle_expires_at=row.idle_expires_at,
         idle=dt.timedelta(seconds=row.idle_seconds),
+        shown=row.shown,
     )
 
 
@@ -131,6 +134,14 @@ def end_others(tx: Session, live: Live, now: dt.datetime) -> int:
     others = (SessionRow.account_id == live.account.id, SessionRow.id != live.id, SessionRow.ended_at.is_(None))
     mark = update(SessionRow).where(*others, SessionRow.expires_at > now).values(ended_at=now)
     return tx.connection().execute(mark).rowcount
+
+
+def end_tainted(tx: Session, account_id: int, now: dt.datetime, *, keep: int | None = None) -> int:
+    """End the account's sessions that were opened with what is suspended, all but the one of the number `keep`; and its
+    password resets that run. Returns how many sessions."""
+    password_resets.end_all(tx, account_id)
+    bad = [row.id for row in alive(tx, account_id, now) if suspensions.tainted(tx, account_id, row.shown)]
+    return sum(end_one(tx, which, account_id, now) for which in bad if which != keep)
 
 
 def alive(tx: Session, account_id: int, now: dt.datetime) -> list[SessionRow]:

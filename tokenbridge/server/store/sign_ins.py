@@ -28,6 +28,12 @@ _FIND: Final = select(
 ).where(SignIn.token_hash == bindparam("ref"))
 _HOLD: Final = _FIND.with_for_update()
 _MOVE: Final = update(SignIn).where(SignIn.id == bindparam("which"), SignIn.version == bindparam("seen"))
+_UNDER_WAY: Final = tuple(state.__name__ for state in (login.AwaitingPassword, login.AwaitingCode, login.Judging))
+_BEGUN: Final = select(SignIn.__table__).where(
+    SignIn.state.in_(_UNDER_WAY),
+    SignIn.expires_at > bindparam("now"),
+    SignIn.data["account"].as_integer() == bindparam("account"),
+)
 KEEP_AT_MOST: Final = 50_000
 """A flood of beginnings pushes out the oldest and never fills the disk; above some 160 a second, living ones too."""
 
@@ -94,13 +100,21 @@ def hold(tx: Session, ref: str) -> Pending | None:
 
 def _read(tx: Session, query: Select[Any], ref: str) -> Pending | None:
     row = tx.connection().execute(query, {"ref": ref}).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _pending(row)
+
+
+def _pending(row: Any) -> Pending:
     challenge = Challenge(nonce=row.nonce, origin=row.origin, issued_at=row.issued_at, expires_at=row.expires_at)
     state = parse(row.state, row.data)
     where = Whereabouts(address=row.address, device=row.device)
     return Pending(
-        id=row.id, ref=ref, version=row.version, client=row.client, where=where, challenge=challenge, state=state
+        id=row.id,
+        ref=row.token_hash,
+        version=row.version,
+        client=row.client,
+        where=where,
+        challenge=challenge,
+        state=state,
     )
 
 
@@ -110,6 +124,12 @@ def change(tx: Session, pending: Pending, state: login.State) -> None:
     values = {"which": pending.id, "seen": pending.version, "state": name, "data": data, "version": pending.version + 1}
     if tx.connection().execute(_MOVE, values).rowcount != 1:
         raise NotAllowedNow("Another request for the same sign-in was faster.")
+
+
+def begun(tx: Session, account_id: int, now: dt.datetime) -> list[Pending]:
+    """Transactions in which this account has shown something, and something more is awaited or being judged."""
+    rows = tx.connection().execute(_BEGUN, {"account": account_id, "now": now})
+    return [_pending(row) for row in rows]
 
 
 def purge(tx: Session, now: dt.datetime) -> None:
