@@ -22,14 +22,15 @@ KEEP: Final = dt.timedelta(hours=1)
 
 # Built once: building a statement costs more than running it.
 _ADD: Final = insert(SignIn)
-_FIND: Final = select(
-    *(SignIn.id, SignIn.version, SignIn.client, SignIn.address, SignIn.device),
+_ALL: Final = select(
+    *(SignIn.id, SignIn.token_hash, SignIn.version, SignIn.client, SignIn.address, SignIn.device),
     *(SignIn.nonce, SignIn.origin, SignIn.issued_at, SignIn.expires_at, SignIn.state, SignIn.data),
-).where(SignIn.token_hash == bindparam("ref"))
+)
+_FIND: Final = _ALL.where(SignIn.token_hash == bindparam("ref"))
 _HOLD: Final = _FIND.with_for_update()
 _MOVE: Final = update(SignIn).where(SignIn.id == bindparam("which"), SignIn.version == bindparam("seen"))
 _UNDER_WAY: Final = tuple(state.__name__ for state in (login.AwaitingPassword, login.AwaitingCode, login.Judging))
-_BEGUN: Final = select(SignIn.__table__).where(
+_BEGUN: Final = _ALL.where(
     SignIn.state.in_(_UNDER_WAY),
     SignIn.expires_at > bindparam("now"),
     SignIn.data["account"].as_integer() == bindparam("account"),
