@@ -183,8 +183,8 @@ def remove_card(office: Office, card_id: int) -> None:
         found = next((pair for pair in cards.listed(tx) if pair[0].id == card_id), None)
         if found is None:
             raise BadRequest(f"There is no enrolled card {card_id}.", next_step="See `tokenbridge server card list`.")
-        known, account = trust.build(anchors.listed(tx)), accounts.get(tx, found[1])
+        fingerprint, account, known = found[0].fingerprint, accounts.get(tx, found[1]), trust.build(anchors.listed(tx))
         device = suspending.find(tx, account, known, Ref(Kind.CARD, str(card_id)))
         assert device is not None
         suspending.remove(tx, account, device, known, office.now())
-        office.record(tx, "card-removed", found[1], fingerprint=found[0].fingerprint)
+        office.record(tx, "card-removed", account.username, fingerprint=fingerprint)

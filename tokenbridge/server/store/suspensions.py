@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import Final
+from typing import Any, Final, cast
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import CursorResult, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.certificate import Certificate
@@ -84,9 +84,8 @@ def _set(tx: Session, account_id: int, ref: Ref, at: dt.datetime | None) -> bool
     table = SecurityKey if ref.kind is Kind.KEY else EnrolledCertificate
     before = table.suspended_at.is_(None) if at is not None else table.suspended_at.is_not(None)
     own = (table.id == ref.number, table.account_id == account_id, before)
-    changed = tx.connection().execute(update(table).where(*own).values(suspended_at=at)).rowcount == 1
-    tx.expire_all()
-    return changed
+    # By the session, so that a row which it has read already is right as well.
+    return cast("CursorResult[Any]", tx.execute(update(table).where(*own).values(suspended_at=at))).rowcount == 1
 
 
 def issuers(tx: Session, account_id: int) -> dict[str, SuspendedIssuer]:
