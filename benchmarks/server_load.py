@@ -48,6 +48,9 @@ class Run:
     seconds: float
     cpu: float
 
+    def __add__(self, other: Run) -> Run:
+        return Run(done=self.done + other.done, seconds=self.seconds + other.seconds, cpu=self.cpu + other.cpu)
+
     @property
     def rate(self) -> float:
         return self.done / self.seconds
