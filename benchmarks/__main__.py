@@ -6,7 +6,7 @@ import platform
 
 import click
 
-from benchmarks import apdus, idle, keys, latency, server_scale, startup, verification
+from benchmarks import apdus, idle, keys, latency, pages, server_scale, startup, verification
 
 ALL = {
     "apdus": (apdus.run, {}),
@@ -15,7 +15,8 @@ ALL = {
     "idle": (idle.run, {"seconds": 10}),
     "verification": (verification.run, {"runs": 100}),
     "keys": (keys.run, {}),
-    "server-scale": (server_scale.run, {"seconds": 2.0}),
+    "pages": (pages.run, {"times": 2}),
+    "server-scale": (server_scale.run, {"seconds": 2.0, "rounds": 1}),
 }
 
 

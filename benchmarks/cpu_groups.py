@@ -42,12 +42,14 @@ class _Hierarchy:
         return ("cpu.cfs_period_us", str(PERIOD)), ("cpu.cfs_quota_us", str(quota))
 
 
-@contextmanager
-def apart(pids: Sequence[int], share: float) -> Iterator[str]:
-    """Each of `pids` in a group of its own with `share` of one core; yields what was used, for people.
+def told(share: float) -> str:
+    """What a share means, for people."""
+    return f"{share * PERIOD / 1000:g} ms of each {PERIOD / 1000:g} ms"
 
-    Raises `NotHere`.
-    """
+
+@contextmanager
+def apart(pids: Sequence[int], share: float) -> Iterator[None]:
+    """Each of `pids` in a group of its own with `share` of one core. Raises `NotHere`."""
     tried: list[str] = []
     for tree, parent in _parents():
         with ExitStack() as stack:
@@ -59,7 +61,7 @@ def apart(pids: Sequence[int], share: float) -> Iterator[str]:
             except OSError as err:
                 tried.append(f"{parent}: {err.strerror}")
                 continue
-            yield f"cgroup v{tree.version}, {share * PERIOD / 1000:g} ms of each {PERIOD / 1000:g} ms"
+            yield
             return
     raise NotHere("; ".join(tried) or "no hierarchy of groups with a CPU controller is mounted")
 

@@ -48,6 +48,9 @@ class Run:
     seconds: float
     cpu: float
 
+    def __add__(self, other: Run) -> Run:
+        return Run(done=self.done + other.done, seconds=self.seconds + other.seconds, cpu=self.cpu + other.cpu)
+
     @property
     def rate(self) -> float:
         return self.done / self.seconds
@@ -61,14 +64,14 @@ class Run:
 
 
 @contextmanager
-def serving(data: Path, processes: int) -> Iterator[tuple[Load, list[int]]]:
+def serving(data: Path, processes: int, *, port: int = 0) -> Iterator[tuple[Load, list[int]]]:
     """The server with so many processes; 0: one that measures itself. Yields the ids of those that serve."""
     script = "from tokenbridge.cli.server import server; server()"
     options = ["--workers", str(processes or 1)]
     if not processes:
         script = f"from benchmarks.server_shares import measured; measured({str(data / 'shares.json')!r})"
     command = [sys.executable, "-c", script, "--data", str(data), "run"]
-    command += ["--port", "0", "--log-level", "error", *options]
+    command += ["--port", str(port), "--log-level", "error", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None

@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,15 @@ from tests.software_key import SoftwareKey
 from tokenbridge.server import passwords
 from tokenbridge.server.operator import office
 
-SECONDS = 6.0
-ACCOUNTS = 16
+SECONDS = 4.0
+ROUNDS = 3
+"""By turns, so that what else the machine does falls on all alike."""
 AT_ONCE = 8
+AT_ONCE_EACH = 6
+"""Sign-ins at once, for each process that is apart: none has more to do at a time than another."""
 SHARE = 0.25
 """Of a core, for each process that is apart."""
+APART = (1, 2, 3)
 GOAL_RATIO, GOAL_P99 = 1.8, 100
 SPARE = 0.1
 """Below that idle share of the machine the second set-up proves nothing."""
@@ -44,31 +49,61 @@ class Found:
     late: list[float]
     idle: float
 
+    def __add__(self, other: Found) -> Found:
+        return Found(
+            processes=self.processes,
+            run=self.run + other.run,
+            late=self.late + other.late,
+            idle=(self.idle * self.run.seconds + other.idle * other.run.seconds)
+            / (self.run.seconds + other.run.seconds),
+        )
+
     @property
     def p99(self) -> float:
         return percentile(self.late, 0.99) * 1000
 
 
-def run(*, seconds: float = SECONDS, share: float = SHARE) -> None:
+def run(*, seconds: float = SECONDS, rounds: int = ROUNDS, share: float = SHARE) -> None:
     with tempfile.TemporaryDirectory(prefix="tb-scale-") as name, cluster(durable=True) as postgresql:
         data = Path(name) / "data"
         office.initialise(data, origin=ORIGIN, database=postgresql.url(postgresql.create()))
         with serving(data, 1) as (load, _):
-            keys = [register(load, data, f"user{number}") for number in range(ACCOUNTS)]
+            keys = [register(load, data, f"user{number}") for number in range(AT_ONCE_EACH * max(APART))]
         print(f"### No limits: {os.cpu_count()} cores, which load and PostgreSQL (fsync on) share with the server\n")
-        free = [_measured(data, keys, processes, seconds) for processes in (1, 2)]
+        free = _by_turns(data, keys, (1, 2), (rounds, seconds), None)
         _print_all(free)
         print(f"\nwhere each process has a core: {2 * free[1].run.per_core / free[0].run.per_core:.2f} x, by its CPU\n")
-        _print_apart(data, keys, seconds, share)
+        print(f"### Each process has {share:.0%} of a core of its own, load and PostgreSQL have the rest\n")
+        try:
+            apart = _by_turns(data, keys, APART, (rounds, seconds), share)
+        except cpu_groups.NotHere as err:
+            print(f"not measured: CPU groups can't be made here ({err})\n")
+        else:
+            _print_all(apart)
+            _print_spare(apart, share)
         with serving(data, 0) as (load, pids):
             whole = flat_out(load, keys[:AT_ONCE], seconds, pids)
         _print_shares(whole, json.loads((data / "shares.json").read_text()))
     _print_hashing()
 
 
-def _measured(data: Path, keys: list[SoftwareKey], processes: int, seconds: float) -> Found:
-    with serving(data, processes) as (load, pids):
-        return _driven(load, keys[:AT_ONCE], pids, seconds)
+def _by_turns(
+    data: Path, keys: list[SoftwareKey], counts: tuple[int, ...], times: tuple[int, float], share: float | None
+) -> list[Found]:
+    """Each number of processes, several times (`times`: how often, and seconds of each). `share`: of a core for each
+    process. Raises `cpu_groups.NotHere`."""
+    rounds, seconds = times
+    found: dict[int, Found] = {}
+    for _ in range(rounds):
+        for processes in counts:
+            with serving(data, processes) as (load, pids), _limits(pids, share):
+                new = _driven(load, keys[: AT_ONCE if share is None else AT_ONCE_EACH * processes], pids, seconds)
+            found[processes] = found[processes] + new if processes in found else new
+    return list(found.values())
+
+
+def _limits(pids: list[int], share: float | None) -> AbstractContextManager[None]:
+    return nullcontext() if share is None else cpu_groups.apart(pids, share)
 
 
 def _driven(load: Load, keys: list[SoftwareKey], pids: list[int], seconds: float) -> Found:
@@ -82,24 +117,12 @@ def _driven(load: Load, keys: list[SoftwareKey], pids: list[int], seconds: float
 # --- what is told --------------------------------------------------------------------------------------------------
 
 
-def _print_apart(data: Path, keys: list[SoftwareKey], seconds: float, share: float) -> None:
-    print(f"### Each process has {share:.0%} of a core of its own, load and PostgreSQL have the rest\n")
-    found: list[Found] = []
-    how = ""
-    for processes in (1, 2, 3):
-        with serving(data, processes) as (load, pids):
-            try:
-                with cpu_groups.apart(pids, share) as how:
-                    found.append(_driven(load, keys, pids, seconds))
-            except cpu_groups.NotHere as err:
-                print(f"not measured: CPU groups can't be made here ({err})\n")
-                return
-    _print_all(found)
-    print(f"\nby {how}")
+def _print_spare(found: Sequence[Found], share: float) -> None:
+    print(f"\nby CPU groups: {cpu_groups.told(share)}; {AT_ONCE_EACH} sign-ins at once for each")
     for one in found:
         if one.idle < SPARE:
             print(
-                f"with {one.processes} the machine had no CPU to spare ({one.idle:.0%} idle): that row proves nothing"
+                f"with {one.processes} the machine had nothing to spare ({one.idle:.0%} idle): that row proves nothing"
             )
     print()
 

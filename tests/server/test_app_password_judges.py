@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,18 +13,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.foreign_programs import block, free_port, wait_for
 from tests.server.app_bench import Desk, app_desk
 from tests.server.conftest import make_bench
 from tokenbridge.rig.pki import RigPki
 
-DOCS = Path(__file__).parents[2] / "docs" / "app-passwords.md"
+PAGE = "app-passwords.md"
 INSTALLED = "/usr/local/lib/tokenbridge"
 MODULES = Path("/usr/lib/apache2/modules")
 ODD = "a\"b\\c$(touch x)`'{}"
-
-
-def block(language: str, number: int = 0) -> str:
-    return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text("utf-8"), re.S)[number]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +42,7 @@ def place(desk: Desk) -> Iterator[Path]:
         secret.write_text(f'user = "mail:{desk.secret}"\ncacert = "{authority}"\n', "utf-8")
         told = f"#!/bin/sh\nexport TOKENBRIDGE_SITE={site} TOKENBRIDGE_SECRET={secret}\n"
         for file, number in (("check", 0), ("checkpassword", 1)):
-            text = block("sh", number).replace("#!/bin/sh\n", told, 1).replace(INSTALLED, str(place))
+            text = block(PAGE, "sh", number).replace("#!/bin/sh\n", told, 1).replace(INSTALLED, str(place))
             (place / file).write_text(text, "utf-8")
             (place / file).chmod(0o755)
         yield place
@@ -78,12 +73,12 @@ def apache(place: Path, port: int) -> Iterator[str]:
         *(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in wanted),
         f"ServerRoot {place}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {place}/apache.pid",
         f"ErrorLog {place}/apache.log\nDocumentRoot {place}/pages",
-        block("apache").replace(INSTALLED, str(place)),
+        block(PAGE, "apache").replace(INSTALLED, str(place)),
     ]
     (place / "apache.conf").write_text("\n".join(config), "utf-8")
     process = subprocess.Popen(["apache2", "-f", str(place / "apache.conf"), "-DFOREGROUND"])
     try:
-        wait_for(port, process)
+        wait_for(("127.0.0.1", port), process)
         yield f"http://127.0.0.1:{port}/wiki/index.html"
     finally:
         process.terminate()
@@ -127,23 +122,6 @@ service anvil {{
     finally:
         process.terminate()
         process.wait(20)
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.foreign
