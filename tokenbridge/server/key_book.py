@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from sqlalchemy.orm import Session
+
 from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.server import key_rules
 from tokenbridge.server.settings import Settings
@@ -26,11 +28,14 @@ class KeyModelBook:
     def current(self) -> KeyModels:
         """Raises `SetupError` when the database does not answer."""
         with self._database.read() as tx:
-            stamp = metadata.stamp(tx)
+            return self.within(tx)
+
+    def within(self, tx: Session) -> KeyModels:
+        """As `current`, inside a transaction, which needs no other connection for it."""
+        stamp = metadata.stamp(tx)
         with self._lock:
             if stamp != self._stamp:
-                with self._database.read() as tx:
-                    loaded = metadata.current(tx)
+                loaded = metadata.current(tx)
                 known = loaded.metadata if loaded is not None else None
                 self._models = KeyModels(self.policy, roots=self._roots, metadata=known)
                 self._stamp = stamp
