@@ -119,7 +119,7 @@ contexts = st.builds(
     address=st.sampled_from(["", "10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1", "2001:db8::1", "nonsense"]),
     signals=some_signals,
     since=st.none() | st.integers(0, 20).map(lambda days: NOW - timedelta(days=days)),
-    levels=st.dictionaries(st.sampled_from(sorted(DEVICES)), st.sampled_from([AAL.AAL1, AAL.AAL2, AAL.AAL3])),
+    levels=st.dictionaries(st.sampled_from(sorted(DEVICES)), st.sampled_from(AAL)),
 )
 doubts = st.sampled_from([(), DOUBT])
 
@@ -307,3 +307,23 @@ def test_an_explanation_says_what_is_decided(
     if deciding and deciding[0].decision is not None:
         assert deciding[0].decision.outcome is told.decision.outcome
         assert deciding[0].decision.sentence == told.decision.sentence
+
+
+@lawful
+@given(policies, evidence, contexts, doubts, st.sampled_from(sorted(DEVICES)), st.sampled_from(AAL))
+def test_devices_that_reach_less_only_lead_to_fewer_ways(
+    policy: Policy, given: list[Proof], context: Context, doubt: tuple[Undecided, ...], which: Method, less: AAL
+) -> None:
+    """So that a decision without them need not be made again, unless it names a device."""
+    before = replace(context, levels={})
+    after = replace(before, levels={which: less})
+    free, bound = run(policy, given, before, doubt), run(policy, given, after, doubt)
+    ways = [method for method in free.methods if method is not Method.PASSWORD]
+    assert [method for method in bound.methods if method is not Method.PASSWORD] == [
+        method for method in ways if method is not which or method in bound.methods
+    ]
+    assert (free.outcome is Outcome.ALLOW) == (bound.outcome is Outcome.ALLOW)
+    if which not in free.methods:
+        assert free == bound
+    if less is AAL.NONE:
+        assert which not in bound.methods

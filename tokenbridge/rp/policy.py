@@ -177,6 +177,8 @@ class _Case:
         rule = self.rule
         if method in DEVICES:
             reach = self.context.levels.get(method, AAL.AAL3)
+            if reach is AAL.NONE:
+                return False
             # A key that is only touched reaches AAL2 with the password, which can follow it.
             by_device = Grade(
                 aal=max(reach, AAL.AAL2),

@@ -101,6 +101,7 @@ from tokenbridge.server.portal.upload import SIZES
 from tokenbridge.server.push_keys import PushKeys, services_of
 from tokenbridge.server.push_service import LocalPushService
 from tokenbridge.server.pushes import Pushes
+from tokenbridge.server.reach import Reach
 from tokenbridge.server.revocation import RevocationFetcher
 from tokenbridge.server.risk import RiskDesk
 from tokenbridge.server.second_step import SecondStep
@@ -187,11 +188,12 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     methods = fallback_methods(settings, book, senders, pushes)
     offered = frozenset(methods) | DEVICES
     risk = _risk(settings, book, app.state.countries, offered)
-    ledger = Ledger(database, book, clock, risk)
+    models = KeyModelBook(database, settings)
+    ledger = Ledger(database, book, clock, risk, Reach(trust=trust, models=models))
     policy = PolicyBook(
         settings.policy_file, PolicyLog(database=database, keys=book, clock=clock, worker=app.state.recorder).changed
     )
-    models, at = KeyModelBook(database, settings), _key_site(settings)
+    at = _key_site(settings)
     second = SecondStep(database=database, ledger=ledger, methods=methods, senders=senders)
     app.state.origin = settings.site
     app.state.client_addresses = ClientAddresses(settings.trusted_proxies)

@@ -9,7 +9,7 @@ from typing import Final
 from tokenbridge.errors import Undecided, UndecidedReason
 from tokenbridge.rp.assurance import assess
 from tokenbridge.rp.policy import Decision, Outcome, decide
-from tokenbridge.rp.proof import Method, Proof
+from tokenbridge.rp.proof import DEVICES, Method, Proof
 from tokenbridge.rp.reasons import Reason
 from tokenbridge.rp.rules import Context
 from tokenbridge.server import login
@@ -49,6 +49,9 @@ def judge(edition: Edition, shown: Shown, who: Person, at: Circumstances, now: d
     )
     doubts = [Undecided(reason) for reason in shown.doubts]
     decision = _disabled() if who.disabled else decide(edition.policy, assurance, context, undecided=doubts)
+    if not DEVICES.isdisjoint(decision.methods):
+        # Looked up only now: who is let in needs no device any more.
+        decision = decide(edition.policy, assurance, replace(context, levels=at.levels()), undecided=doubts)
     decision = replace(decision, methods=_preferred(decision.methods, who.default))
     return login.Judged(
         by=shown.by,

@@ -28,10 +28,14 @@ class KeyModelBook:
     def current(self) -> KeyModels:
         """Raises `SetupError` when the database does not answer."""
         with self._database.read() as tx:
-            return self.within(tx, metadata.stamp(tx))
+            return self.within(tx)
 
-    def within(self, tx: Session, stamp: metadata.Stamp) -> KeyModels:
-        """As `current`, in a transaction that has just read the metadata's stamp."""
+    def within(self, tx: Session) -> KeyModels:
+        """As `current`, inside a transaction, which needs no other connection for it."""
+        return self.at(tx, metadata.stamp(tx))
+
+    def at(self, tx: Session, stamp: metadata.Stamp) -> KeyModels:
+        """As `within`, for a transaction that has just read the metadata's stamp."""
         with self._lock:
             if stamp != self._stamp:
                 loaded = metadata.current(tx)

@@ -135,7 +135,7 @@ class KeySignIn:
             raise
         judging = _judging(moment)
         _check_owner(assertion, key, judging)
-        standing = self.models.within(moment.tx, key.metadata).judge(key.make, moment.now)
+        standing = self.models.at(moment.tx, key.metadata).judge(key.make, moment.now)
         return _Found(key=key, signed=signed, standing=standing, judging=judging)
 
     def _expectation(self, pending: Pending) -> Expectation:

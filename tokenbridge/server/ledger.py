@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from tokenbridge.server import keys, login
 from tokenbridge.server.broom import Broom
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.people import Person, person
+from tokenbridge.server.reach import Reach
 from tokenbridge.server.risk import Circumstances, RiskDesk
 from tokenbridge.server.store import audit, cards, sessions, sign_ins, throttle
 from tokenbridge.server.store.database import Database
@@ -79,6 +81,7 @@ class Moment:
     now: dt.datetime
     request: str
     risk: RiskDesk
+    reach: Reach
     pending: Pending
     state: login.State
     answer: login.Answer | None = None
@@ -103,6 +106,7 @@ class Moment:
             offered=self.risk.offered,
             address=self.pending.where.address,
             signals=signals,
+            levels=partial(self.reach.levels, self.tx, account, self.now),
         )
 
     def record(self, event: audit.Event) -> None:
@@ -132,11 +136,12 @@ class Ledger:
     `Database.write_shared`.
     """
 
-    def __init__(self, database: Database, book: KeyBook, clock: Clock, risk: RiskDesk) -> None:
+    def __init__(self, database: Database, book: KeyBook, clock: Clock, risk: RiskDesk, reach: Reach) -> None:
         self._database = database
         self._keys = book
         self._clock = clock
         self._risk = risk
+        self._reach = reach
         self._broom = Broom()
 
     def open(
@@ -174,7 +179,13 @@ class Ledger:
         with self._database.write_shared() as tx:
             pending = _hold(tx, ref)
             work = Moment(
-                tx=tx, now=self._clock(), request=request, risk=self._risk, pending=pending, state=pending.state
+                tx=tx,
+                now=self._clock(),
+                request=request,
+                risk=self._risk,
+                reach=self._reach,
+                pending=pending,
+                state=pending.state,
             )
             if not login.is_final(work.state) and not _in_time(pending.challenge, work.now):
                 events = (login.TimeIsUp(),)

@@ -18,8 +18,9 @@ from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.policy import Decision, Outcome, decide
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.rules import PORTAL, Context, Policy, Signal
-from tokenbridge.server import supposed
+from tokenbridge.server import holdings, supposed
 from tokenbridge.server.people import person
+from tokenbridge.server.reach import levels_of
 from tokenbridge.server.store import accounts, groups
 from tokenbridge.server.store.schema import Account
 from tokenbridge.server.supposed import Supposition
@@ -99,13 +100,20 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class _Side:
+    """An account in one situation: the ways in which it can begin, and its context with what its devices reach."""
+
+    ways: tuple[Supposition, ...]
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
 class _Subject:
-    """An account, and the ways in which it can begin in both situations."""
+    """An account in both situations."""
 
     account: Account
-    context: Context
-    before: tuple[Supposition, ...]
-    after: tuple[Supposition, ...]
+    before: _Side
+    after: _Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,28 +141,30 @@ class Comparison:
             if found.compared and time.monotonic() > end:
                 break
             mine, subject = account.id == own.id, self._subject(account)
-            if issuer and any(proof.issuer == issuer for way in subject.before for proof in way.proofs):
+            if issuer and any(proof.issuer == issuer for way in subject.before.ways for proof in way.proofs):
                 found.believed += 1
             self._add(found, subject, [address] if mine else anywhere, own=mine)
         return found
 
     def _subject(self, account: Account) -> _Subject:
         context = context_of(self.tx, Case(user=account.username, at=self.now))
-        ways = tuple(self._ways(account, self.before))
+        before = self._side(account, context, self.before)
         same = self.before.trust is self.after.trust and self.before.models is self.after.models
-        return _Subject(account, context, ways, ways if same else tuple(self._ways(account, self.after)))
+        return _Subject(account, before, before if same else self._side(account, context, self.after))
 
-    def _ways(self, account: Account, situation: Situation) -> Iterator[Supposition]:
-        return supposed.of_account(self.tx, account, situation.trust, situation.models, self.now)
+    def _side(self, account: Account, context: Context, situation: Situation) -> _Side:
+        held = tuple(holdings.of(self.tx, account, situation.trust, situation.models, self.now))
+        ways = tuple(supposed.of_account(self.tx, account, held, self.now))
+        return _Side(ways, replace(context, levels=levels_of(held)))
 
     def _places(self) -> Sequence[tuple[str, str]]:
         return tuple(_places(self.before.policy, self.after.policy))
 
     def _differences(self, subject: _Subject) -> Iterator[Difference]:
         for client, address in self._places():
-            context = replace(subject.context, client=client, address=address)
-            for way in subject.before:
-                old, new = _decided(self.before.policy, way, context), _decided(self.after.policy, way, context)
+            before, after = (_at(side, client, address) for side in (subject.before, subject.after))
+            for way in subject.before.ways:
+                old, new = _decided(self.before.policy, way, before), _decided(self.after.policy, way, after)
                 if _told(old) != _told(new):
                     yield Difference(
                         user=subject.account.username,
@@ -173,9 +183,9 @@ class Comparison:
             found.differences += more[: MOST_TOLD - len(found.differences)]
         if subject.account.disabled:
             return
-        if _gets_in(self.after.policy, subject.after, subject.context, addresses):
+        if _gets_in(self.after.policy, subject.after, addresses):
             found.able_after += 1
-        elif _gets_in(self.before.policy, subject.before, subject.context, addresses):
+        elif _gets_in(self.before.policy, subject.before, addresses):
             found.stranded_count += 1
             found.own = found.own or own
             if len(found.stranded) < MOST_TOLD:
@@ -208,10 +218,14 @@ def context_of(tx: Session, case: Case) -> Context:
     )
 
 
-def _gets_in(policy: Policy, ways: Sequence[Supposition], context: Context, addresses: Sequence[str]) -> bool:
+def _gets_in(policy: Policy, side: _Side, addresses: Sequence[str]) -> bool:
     """Whether there is any way into the portal from any of these addresses."""
-    places = [replace(context, client=PORTAL, address=address) for address in addresses]
-    return any(_decided(policy, way, place).outcome is not Outcome.DENY for place in places for way in ways)
+    places = [_at(side, PORTAL, address) for address in addresses]
+    return any(_decided(policy, way, place).outcome is not Outcome.DENY for place in places for way in side.ways)
+
+
+def _at(side: _Side, client: str, address: str) -> Context:
+    return replace(side.context, client=client, address=address)
 
 
 def _decided(policy: Policy, way: Supposition, context: Context) -> Decision:

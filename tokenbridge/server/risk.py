@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import hmac
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy.orm import Session
 
+from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.risk import Limits, Use, Usual, network_of, notice
 from tokenbridge.rp.rules import Signal
@@ -25,12 +27,13 @@ FAILURES: Final = throttle.Limit(kind="failure", most=1_000_000, minutes=60)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """What policy is told beside the proofs: the client, from where it asks, what is unusual, and which methods the
-    server can do at all; None: all."""
+    server can do at all; None: all. `levels` looks up what the account's own devices reach, as `Context.levels`."""
 
     client: str
     offered: frozenset[Method] | None = None
     address: str = ""
     signals: frozenset[Signal] = frozenset()
+    levels: Callable[[], Mapping[Method, AAL]] = dict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
@@ -16,14 +16,11 @@ from sqlalchemy.orm import Session
 
 from tokenbridge.errors import BadRequest
 from tokenbridge.rp.assurance import AAL
-from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.proof import FALLBACK_METHODS, Factor, Method, Proof
 from tokenbridge.rp.wording import NAMES
-from tokenbridge.server import holdings
 from tokenbridge.server.holdings import Holding
 from tokenbridge.server.people import person
 from tokenbridge.server.store.schema import Account
-from tokenbridge.server.trust import Trust
 
 _EPOCH: Final = dt.datetime.fromtimestamp(0, dt.UTC)
 _HAVE: Final = frozenset({Factor.POSSESSION})
@@ -87,11 +84,10 @@ def evidence(word: str, at: dt.datetime) -> Proof:
     return replace(found, at=at)
 
 
-def of_account(
-    tx: Session, account: Account, trust: Trust, models: KeyModels, now: dt.datetime
-) -> Iterator[Supposition]:
-    """Every way in which this account can begin today: each device, the password, the password and each method."""
-    for holding in holdings.of(tx, account, trust, models, now):
+def of_account(tx: Session, account: Account, held: Iterable[Holding], now: dt.datetime) -> Iterator[Supposition]:
+    """Every way in which this account can begin today: each device that it has (`held`), the password, the password and
+    each method."""
+    for holding in held:
         if holding.level is not AAL.NONE and holding.suspended is None:
             yield Supposition(name=f"{NAMES[holding.method]} {holding.name!r}", proofs=(_shown(holding, now),))
     if account.password_hash is None:

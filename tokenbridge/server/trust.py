@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from asn1crypto import pem
+from sqlalchemy.orm import Session
 
 from tokenbridge import log
 from tokenbridge.rp.certificate import Certificate
@@ -54,14 +55,20 @@ class TrustBook:
     def current(self, stamp: anchors.Stamp | None = None) -> Trust:
         """`stamp` saves a look at the database, if a transaction has just taken it. Raises `SetupError` when the
         database does not answer or an anchor can't be used."""
-        if stamp is None:
-            with self._database.read() as tx:
-                stamp = anchors.stamp(tx)
+        if stamp is not None:
+            with self._lock:
+                if self._stamp == (stamp, _file_stamp(self._trust.anchors.values())):
+                    return self._trust
+        with self._database.read() as tx:
+            return self.within(tx)
+
+    def within(self, tx: Session) -> Trust:
+        """As `current`, inside a transaction, which needs no other connection for it."""
+        stamp = anchors.stamp(tx)
         with self._lock:
             files = _file_stamp(self._trust.anchors.values())
             if self._stamp != (stamp, files):
-                with self._database.read() as tx:
-                    listed = anchors.listed(tx)
+                listed = anchors.listed(tx)
                 # Looked at before it is read: a file that changes in between is then read again.
                 files = _file_stamp(listed)
                 self._trust = build(listed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tokenbridge.rp.assurance import assess
@@ -15,6 +16,7 @@ from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.operator.office import Office
 from tokenbridge.server.policy_book import Edition
 from tokenbridge.server.policy_effects import Case, Comparison, Difference, Situation, context_of
+from tokenbridge.server.reach import Reach
 from tokenbridge.server.store import accounts
 from tokenbridge.server.trust import TrustBook
 
@@ -27,8 +29,14 @@ def edition(office: Office, file: Path | None) -> Edition:
 def explain(office: Office, policy: Policy, case: Case, evidence: Sequence[str]) -> Explanation:
     """Raises `BadRequest` for an unknown user or word of evidence."""
     assurance = assess(supposed.evidence(word, case.at) for word in evidence)
+    reach = Reach(trust=TrustBook(office.database), models=KeyModelBook(office.database, office.settings))
     with office.database.read() as tx:
         context = context_of(tx, case)
+        if case.user:
+            levels = reach.levels(tx, accounts.get(tx, case.user).id, case.at)
+            # What is only supposed to be enrolled may be as good as any.
+            known = {method: level for method, level in levels.items() if level or method not in case.enrolled}
+            context = replace(context, levels=known)
     return explained(policy, assurance, context)
 
 
