@@ -14,6 +14,8 @@ import pytest
 
 from tokenbridge.rig.pcscd import PrivatePcscd
 
+from .demo_people import Kept, kept_demo
+
 CAC_PIN = "77777777"
 CAC_CERTIFICATES = ("cert1", "cert2", "cert3")
 MODULE_NAME = "opensc-pkcs11.so"
@@ -130,3 +132,10 @@ def verify_with_openssl(run_tool: RunTool, tmp_path: Path) -> Callable[[bytes, b
         assert "Verified OK" in run_tool(*command, tmp_path / "judged.bin")
 
     return verify
+
+
+@pytest.fixture(scope="session")
+def kept() -> Iterator[Kept]:
+    """One demo for all tests of this process: they have accounts of their own, or leave things as they were."""
+    with kept_demo() as made:
+        yield made

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,10 @@ import click
 if TYPE_CHECKING:
     from tokenbridge.rig.demo.stage import Stage
     from tokenbridge.rig.demo.story import Scene
+    from tokenbridge.rig.demo.to_try import Step
 
 BAR = "▌"
+WIDTH = 96
 
 
 @click.command()
@@ -53,15 +56,10 @@ def demo(keep: bool, stop: Path | None, as_json: bool) -> None:
                 click.echo(json.dumps(_data(item)))
             else:
                 _draw(item)
-    if as_json:
-        if keep:
-            from tokenbridge.rig.demo import kept
-
-            click.echo(json.dumps({"kept": kept.facts(stage)}))
-        return
-    click.secho(f"\n✓ All as it should be, in {time.monotonic() - started:.0f} s.", fg="green", bold=True)
+    if not as_json:
+        click.secho(f"\n✓ All as it should be, in {time.monotonic() - started:.0f} s.", fg="green", bold=True)
     if keep:
-        _how_to_go_on(stage)
+        _how_to_go_on(stage, as_json=as_json)
 
 
 def _draw(scene: Scene) -> None:
@@ -82,15 +80,29 @@ def _data(scene: Scene) -> dict[str, object]:
     }
 
 
-def _how_to_go_on(stage: Stage) -> None:
-    from tokenbridge.rig.demo import kept
+def _how_to_go_on(stage: Stage, *, as_json: bool) -> None:
+    from tokenbridge.rig.demo import kept, to_try, tools
     from tokenbridge.rig.workplace import PASSWORD
 
+    tools.write(stage)
+    if as_json:
+        click.echo(json.dumps({"kept": kept.facts(stage)}))
+        return
     click.secho("\nEverything goes on running.", bold=True)
     _table("In a browser", kept.in_a_browser(stage))
+    _lines("", kept.the_browser(stage))
     _table(f"Who (password of all: {PASSWORD})", kept.people(stage))
-    _lines("What to try first", kept.to_try(stage))
+    _lines("What to try", _steps(to_try.to_try(stage)))
     _lines("In a terminal", kept.in_a_terminal(stage))
+
+
+def _steps(steps: Iterable[Step]) -> Iterator[str]:
+    """Numbered paragraphs of a readable width; what is to be typed stays in one piece."""
+    for number, step in enumerate(steps, start=1):
+        yield f"{number:2}. {click.style(step.title, bold=True)}"
+        for line in textwrap.wrap(step.text, WIDTH, break_long_words=False, break_on_hyphens=False):
+            yield f"    {line}"
+        yield from (f"      {line}" for line in step.typed)
 
 
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> None:
@@ -100,6 +112,8 @@ def _table(title: str, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def _lines(title: str, lines: Iterable[str]) -> None:
-    click.secho(f"\n{title}", bold=True)
+    click.echo()
+    if title:
+        click.secho(title, bold=True)
     for line in lines:
         click.echo(f"  {line}")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyotp
@@ -15,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, CDPSession, Page, expect
 
 from tests.foreign.webauthn.conftest import _browser
+from tests.looks import SCREENS, look
 from tests.server.conftest import PASSWORD, now
 from tests.server.portal.conftest import Portal
 from tokenbridge.server.operator import security_keys
@@ -25,9 +25,6 @@ pytestmark = [
     pytest.mark.parametrize("databases", ["sqlite"], indirect=True, scope="session"),
 ]
 
-ROOT = Path(__file__).parents[3]
-SCREENS = ROOT / "build" / "screens"
-AXE = ROOT / ".node" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 KEY = {"hasResidentKey": True, "hasUserVerification": True, "isUserVerified": True}
 
 
@@ -57,20 +54,7 @@ class Window:
 
     def look(self, name: str) -> None:
         """No violation by axe-core, nothing cut off at 375 px, and a picture of both widths."""
-        wide = {"width": 1100, "height": 800}
-        # A page that is just being replaced by the next one has nothing to be looked at.
-        self.page.wait_for_load_state()
-        expect(self.page.locator("main")).to_be_visible()
-        for width in (375, 1100):
-            self.page.set_viewport_size({"width": width, "height": 800})
-            spill = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert spill <= 0, f"{name}: {spill} px stick out at {width} px"
-            self.page.screenshot(path=SCREENS / f"{name}-{width}.png", full_page=True, timeout=60_000)
-            self.page.evaluate(AXE.read_text())
-            found = self.page.evaluate("async () => (await axe.run()).violations")
-            told = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
-            assert told == [], f"{name} at {width} px"
-        self.page.set_viewport_size(wide)
+        look(self.page, name)
 
     def sign_in(self, name: str) -> None:
         self.open("/sign-in")

@@ -2,97 +2,110 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import os
 import shlex
+import shutil
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tokenbridge.rig.demo.stage import ADMINISTRATOR, KEY_PIN, NEWCOMER, NEWCOMER_NAME, PIN, USER, Stage
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tokenbridge.errors import SetupError
+from tokenbridge.rig.demo import tools
+from tokenbridge.rig.demo.stage import ADMINISTRATOR, KEY_PIN, MAIL_PROGRAM, NEWCOMER, PIN, USER, Stage
+from tokenbridge.rig.demo.workstation import Workstation
 from tokenbridge.rig.workplace import PASSWORD
 
-FIRST: Final = "Virtual PCD 00 00"
-SECOND: Final = "Virtual PCD 00 01"
-"""The readers' names, as vpcd and pcscd make them."""
-
-ENVIRONMENT: Final = (
-    "PCSCLITE_CSOCK_NAME",
-    "TOKENBRIDGE_RUNTIME_DIR",
-    "TOKENBRIDGE_STATE_DIR",
-    "TOKENBRIDGE_SERVER_DATA",
-    "TOKENBRIDGE_KEY_SOCKETS",
-)
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "microsoft-edge")
+PRINTED_CODES: Final = 6
+ROOT: Final = 0
 
 
 def facts(stage: Stage) -> dict[str, Any]:
-    """JSON types. `readers` says where whose card is; `environment` is for commands in a terminal."""
-    place = stage.workplace
+    """JSON types. `environment` is for commands in a terminal; `door`: how the card page finds the bridge by itself."""
+    place, door = stage.workplace, _workstation(stage)
     return {
         "portal": place.origin,
         "telephone": f"{place.origin}/outbox",
         "phone_app": f"{place.origin}/phone/",
         "administration": f"{place.origin}/admin",
         "authority": str(place.ca_file),
+        "browser": _browser(stage, "browser", place.origin),
         "password": PASSWORD,
         "accounts": {NEWCOMER: "nothing set up yet", USER: "app, card and key", ADMINISTRATOR: "administrator"},
+        "app_keys": {USER: stage.totp_secret, ADMINISTRATOR: stage.administrators_app},
         "recovery_codes": {ADMINISTRATOR: list(stage.administrators_codes)},
+        "app_client": {"name": MAIL_PROGRAM, "secret": stage.mail_secret},
         "card_pin": PIN,
-        "readers": {USER: FIRST, NEWCOMER: SECOND},
+        "card_inserted": NEWCOMER,
+        "door": {"port": door.door_port, "open": door.door_is_open, "to_open": door.opening, "window": door.has_window},
         "key_pin": KEY_PIN,
         "key_in_browser": stage.kernel_knows_key,
-        "environment": {name: place.environ[name] for name in ENVIRONMENT if name in place.environ},
+        "environment": tools.environment(stage),
+        "environment_file": str(tools.environment_file(stage)),
+        "mail_check": str(tools.mail_check_file(stage)),
         "stop": f"tokenbridge demo --stop {stage.directory}",
     }
 
 
 def in_a_browser(stage: Stage) -> Iterator[tuple[str, str]]:
-    """A heading or an address each, and what is there."""
+    """An address each, and what is there."""
     place = stage.workplace
-    yield place.origin, f"the portal (its certificate is of the demo's own: {place.ca_file})"
-    yield f"{place.origin}/outbox", "the test phone: messages, calls (press # there), pushes, notices by e-mail"
-    yield (
-        f"{place.origin}/phone/",
-        "the phone app for number matching; open it in a second browser, or a private window",
-    )
-    yield f"{place.origin}/admin", "administration: dashboard, accounts, trust anchors, key models, policy"
+    yield place.origin, "the portal"
+    yield f"{place.origin}/outbox", "the test phone: text messages, WhatsApp, calls, pushes, e-mail"
+    yield f"{place.origin}/phone/", "the phone app for number matching; it wants a browser window of its own"
+    yield f"{place.origin}/admin", "administration"
+
+
+def the_browser(stage: Stage) -> Iterator[str]:
+    """How the demo's certificate is trusted: without that, browsers allow neither keys nor the phone app."""
+    place = stage.workplace
+    yield "These two windows trust the demo's certificate, and keep apart what you do here (a computer and a phone):"
+    yield f"  {_browser(stage, 'browser', place.origin)}"
+    yield f"  {_browser(stage, 'phone', f'{place.origin}/phone/')}"
+    yield f"For any other browser, import this as an authority: {place.ca_file}"
+    port = place.origin.rpartition(":")[2]
+    yield f"From another computer, first: ssh -L {port}:localhost:{port} THIS-COMPUTER"
 
 
 def people(stage: Stage) -> Iterator[tuple[str, str]]:
     """User names, and what they have."""
-    yield NEWCOMER, "nothing set up yet; a card in the second reader is nobody's so far"
-    yield USER, "an app, a card in the first reader, a key"
-    codes = " ".join(stage.administrators_codes[:3])
-    yield ADMINISTRATOR, f"administrates; instead of an app these recovery codes, each once: {codes}"
-
-
-def to_try(stage: Stage) -> Iterator[str]:
-    """In this order it makes a story."""
-    yield f"1. Sign in as {NEWCOMER}; scan the QR code with any authenticator app, and keep the recovery codes."
-    yield "2. Sign in again with a code. Self-Service: add a phone number (07400 123456), the phone app."
-    yield "3. Add a key and a card under Security keys and cards."
-    yield "   Card: copy the address of the button Open tokenbridge; in a terminal, after the exports below:"
-    yield f"   tokenbridge hand-over LINK --ca {stage.workplace.ca_file} --reader {shlex.quote(SECOND)} --no-open"
-    yield f"   ({NEWCOMER_NAME}'s, PIN {PIN}), and open what it prints in that browser. To sign in with it: the same."
-    yield from _key(stage)
-    yield "4. Sign out and in by each: app, text message, WhatsApp, voice call, phone app, recovery code, key, card."
-    yield "5. Lost your phone? Sign in with the card, remove app, number and phone app under Self-Service, set up anew;"
-    yield f"   or {ADMINISTRATOR} resets the account under Administration, Accounts."
-    yield "The loopback door, which spares the copying, is an administrator's to open: docs/card-on-a-page.md."
-
-
-def _key(stage: Stage) -> Iterator[str]:
-    if stage.kernel_knows_key:
-        yield f"   Key: the demo's is a device of the kernel's, so the browser sees it (PIN {KEY_PIN})."
-        return
-    yield "   Key: one of your own; the browser can't see the demo's, as this kernel has no /dev/uhid. Or in Chromium:"
-    yield "   developer tools, More tools, WebAuthn, Enable virtual authenticator environment."
+    yield NEWCOMER, "nothing set up yet; the card in the reader will be this person's"
+    yield USER, f"an app (its key: {stage.totp_secret}), a card, a security key"
+    yield ADMINISTRATOR, f"the administrator, with an app (its key: {stage.administrators_app})"
+    codes = stage.administrators_codes[:PRINTED_CODES]
+    for at in range(0, len(codes), 2):
+        yield "", f"{'or recovery codes, each once:' if at == 0 else '':29} {' '.join(codes[at : at + 2])}"
 
 
 def in_a_terminal(stage: Stage) -> Iterator[str]:
     """Commands, after the variables that they need."""
-    site = f"{stage.workplace.origin} --ca {stage.workplace.ca_file}"
-    for name, value in facts(stage)["environment"].items():
-        yield f"export {name}={value}"
-    yield f"tokenbridge sign-in {site} --reader {shlex.quote(FIRST)}   # PIN {PIN}"
+    site, home = stage.workplace.origin, stage.directory / "rig"
+    yield f". {tools.environment_file(stage)}   # first of all, in each terminal"
     yield f"tokenbridge sign-in {site} --user {USER}   # password: {PASSWORD}"
-    yield f"tokenbridge sign-in {site} --key any   # PIN {KEY_PIN}"
+    yield f"tokenbridge sign-in {site} --key any   # {USER}'s; PIN {KEY_PIN}"
+    yield f"tokenbridge rig card remove {NEWCOMER} --home {home}; tokenbridge rig card insert {USER} --home {home}"
+    yield f"tokenbridge sign-in {site}   # {USER}'s card; PIN {PIN}"
     yield "tokenbridge watch    tokenbridge card list    tokenbridge key info    tokenbridge server audit"
-    yield str(facts(stage)["stop"])
+    yield f"{facts(stage)['stop']}   # ends it all"
+
+
+def _workstation(stage: Stage) -> Workstation:
+    if stage.workstation is None:
+        raise SetupError("That demo is not kept.")
+    return stage.workstation
+
+
+def _browser(stage: Stage, profile: str, address: str) -> str:
+    """A command for Chromium or its kin, with a profile of its own that trusts this server's key."""
+    program = next((name for name in BROWSERS if shutil.which(name)), BROWSERS[0])
+    certificate = x509.load_pem_x509_certificate((stage.workplace.ca_file.parent / "server.pem").read_bytes())
+    public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    pin = base64.b64encode(hashlib.sha256(public).digest()).decode()
+    options = [f"--user-data-dir={stage.directory / profile}", f"--ignore-certificate-errors-spki-list={pin}"]
+    if os.getuid() == ROOT:
+        options.append("--no-sandbox")
+    return shlex.join((program, *options, address))

@@ -16,6 +16,7 @@ from tokenbridge.authenticator.profile import Profile
 from tokenbridge.errors import SetupError
 from tokenbridge.rig.bench import Bench
 from tokenbridge.rig.card_state import DEFAULT_PIN, DEFAULT_PUK, CardProfile
+from tokenbridge.rig.demo import workstation
 from tokenbridge.rig.key_bench import KeyBench, place_for
 from tokenbridge.rig.key_person import Touch
 from tokenbridge.rig.key_serve import UHID_PLACE
@@ -38,8 +39,10 @@ NEWCOMER: Final = "newcomer"
 NEWCOMER_NAME: Final = "New Comer"
 NEWCOMER_UID: Final = "000987654321"
 ADMINISTRATOR: Final = "admin"
+MAIL_PROGRAM: Final = "mail"
 KEPT: Final = "kept.json"
 POLICY: Final = """# Two factors for everybody. Who has nothing set up yet may come to the portal with a password.
+# From a browser that the account was not used from before, a card or key alone is not enough.
 [[rule]]
 name = "self-enrol"
 clients = ["portal"]
@@ -53,6 +56,7 @@ aal = 1
 
 [[rule]]
 name = "everybody"
+withdraw_on = ["new-device"]
 """
 
 
@@ -66,6 +70,9 @@ class Stage:
         self.directory = make_directory("tokenbridge-demo-")
         self.totp_secret = ""
         self.administrators_codes: tuple[str, ...] = ()
+        self.administrators_app = ""
+        self.mail_secret = ""
+        self.workstation: workstation.Workstation | None = None
         self._started = False
 
     def __enter__(self) -> Stage:
@@ -96,6 +103,8 @@ class Stage:
         self.key_bench = KeyBench(self.directory / "rig")
         self.key = self.key_bench.new(KEY, Profile(aaguid=AAGUID))
         self.key_place = place_for(self.key, self.workplace.key_sockets)
+        if self.keep:
+            self._open_door()
         self._started = True
         self.workplace.init_server()
         self.workplace.trust("demo-authority", bench.pki_directory)
@@ -104,6 +113,13 @@ class Stage:
         if self.keep:
             self._prepare_portal()
         self.workplace.start_server()
+
+    def _open_door(self) -> None:
+        """So that the card page finds the bridge by itself; or, if that is not ours to decide, can be made to."""
+        place = self.workplace
+        self.workstation = workstation.furnish(self.directory, place.origin, place.ca_file)
+        place.environ["XDG_CONFIG_HOME"] = str(self.workstation.config_home)
+        place.environ["TOKENBRIDGE_SERVER_BRIDGE_DOOR"] = str(self.workstation.door_port)
 
     def _prepare_portal(self) -> None:
         """For those who try the pages by hand: a policy, a newcomer with a card of nobody's yet, a telephone, a program
@@ -116,11 +132,12 @@ class Stage:
         )  # fmt: skip
         staff = Staff(uid=NEWCOMER_UID, holder=NEWCOMER_NAME)
         self.bench.new(NEWCOMER, staff, CardProfile(), (DEFAULT_PIN, DEFAULT_PUK))
-        self.workplace.add_user(ADMINISTRATOR, "Head of IT", "--email", f"{ADMINISTRATOR}@example.org")
+        mail = f"{ADMINISTRATOR}@example.org"
+        self.administrators_app = self.workplace.add_user(ADMINISTRATOR, "Head of IT", "--email", mail)
         codes = self.workplace.must_json("server", "user", "recovery-codes", ADMINISTRATOR)["recovery_codes"]
         self.administrators_codes = tuple(map(str, codes))
         self.workplace.must("server", "admin", "grant", ADMINISTRATOR, "--role", "administrator")
-        self.workplace.must("server", "app-client", "add", "mail")
+        self.mail_secret = str(self.workplace.must_json("server", "app-client", "add", MAIL_PROGRAM)["secret"])
 
     def _take_down(self) -> None:
         if self._started:
@@ -140,10 +157,10 @@ class Stage:
         return self.key_place == UHID_PLACE
 
     def _leave(self) -> None:
-        """Hand the cards over to processes of their own and write down what runs."""
+        """Hand the reader over to a card in a process of its own, and write down what runs. It is the newcomer's: with
+        two cards in two readers the door could not know which is meant."""
         self.slot.stop()
-        for name, port in zip((USER, NEWCOMER), self.pcscd.ports, strict=False):
-            self.bench.insert(name, port)
+        self.bench.insert(NEWCOMER, self.pcscd.ports[0])
         self._take_all_keys()
         pids = [pid for pid in (self.workplace.server_pid, self.pcscd.pid) if pid is not None]
         (self.directory / KEPT).write_text(json.dumps({"pids": pids}))

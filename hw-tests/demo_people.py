@@ -1,0 +1,280 @@
+"""People at a demo that was kept, with browser, terminal and telephone: they know its text and what pages say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyotp
+from playwright.sync_api import Browser, Page, expect
+
+from tests.looks import look
+from tokenbridge.rig.demo.stage import ADMINISTRATOR, NEWCOMER
+from tokenbridge.rig.workplace import PASSWORD
+
+PROGRAM = (sys.executable, "-m", "tokenbridge")
+KEY = {"protocol": "ctap2", "transport": "usb", "hasResidentKey": True, "hasUserVerification": True}
+PHONE = {"viewport": {"width": 375, "height": 700}, "has_touch": True, "is_mobile": True}
+NUMBER = "07400 123456"
+
+
+@dataclass
+class Kept:
+    """What `demo --keep` has printed, and a terminal."""
+
+    output: str
+
+    @property
+    def origin(self) -> str:
+        return self.printed(r"(https://localhost:\d+) +the portal")
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.printed(r"demo --stop (\S+)"))
+
+    def printed(self, pattern: str) -> str:
+        """The first group of what fits `pattern`."""
+        found = re.search(pattern, self.output)
+        assert found is not None, f"{pattern} is not in:\n{self.output}"
+        return found[1]
+
+    @cached_property
+    def environ(self) -> dict[str, str]:
+        """As in a terminal in which the first of the printed lines was typed."""
+        line = self.printed(r"(\. \S+/environment)")
+        told = subprocess.run(["sh", "-c", f"{line} && env -0"], check=True, capture_output=True, text=True, timeout=20)
+        return dict(one.split("=", 1) for one in told.stdout.split("\0") if one)
+
+    def run(self, *command: str, secrets: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """`tokenbridge COMMAND`, with `secrets` for options such as --pin-fd."""
+        pipes = {option: os.pipe() for option in secrets or {}}
+        try:
+            for option, (_, end) in pipes.items():
+                os.write(end, f"{(secrets or {})[option]}\n".encode())
+            options = [part for option, (start, _) in pipes.items() for part in (option, str(start))]
+            return subprocess.run(
+                [*PROGRAM, *command, *options], env=self.environ, pass_fds=[start for start, _ in pipes.values()],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+        finally:
+            for ends in pipes.values():
+                for end in ends:
+                    os.close(end)
+
+
+@contextmanager
+def kept_demo() -> Iterator[Kept]:
+    """Ended and removed afterwards, whatever happens."""
+    done = subprocess.run(
+        [*PROGRAM, "demo", "--keep"], capture_output=True, text=True, timeout=200, check=False,
+        env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept = Kept(output=done.stdout)
+    try:
+        yield kept
+    finally:
+        stop = [*PROGRAM, "demo", "--stop", str(kept.directory)]
+        subprocess.run(stop, check=True, capture_output=True, timeout=60)
+    assert not kept.directory.exists()
+
+
+class Person:
+    """At a computer, with a telephone in the hand: the test phone's page, and the phone app in a browser of its own."""
+
+    def __init__(self, kept: Kept, browser: Browser, name: str = NEWCOMER) -> None:
+        self.kept, self.name, self.password = kept, name, PASSWORD
+        self._browser = browser
+        self.app: pyotp.TOTP | None = None
+        self._code = 0
+        self.context = browser.new_context(accept_downloads=True)
+        self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(15_000)
+
+    @cached_property
+    def phone(self) -> Page:
+        """The phone's own browser."""
+        page = self._browser.new_context(**PHONE).new_page()
+        page.set_default_timeout(15_000)
+        return page
+
+    def leave(self) -> None:
+        self.context.close()
+        if "phone" in self.__dict__:
+            self.phone.context.close()
+
+    # --- what everybody does on pages ---------------------------------------------------------------------------
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.kept.origin + path)
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def follow(self, *names: str) -> None:
+        for name in names:
+            self.page.get_by_role("link", name=name, exact=True).first.click()
+
+    def fill(self, label: str, text: str) -> None:
+        self.page.get_by_label(label, exact=True).fill(text)
+
+    def sees(self, heading: str) -> None:
+        expect(self.page.get_by_role("heading", name=heading, exact=True, level=1)).to_be_visible()
+
+    def reads(self, text: str) -> None:
+        expect(self.page.locator("main")).to_contain_text(text)
+
+    def picture(self, name: str) -> None:
+        look(self.page, f"demo-{name}", (375, 1280))
+
+    # --- signing in ---------------------------------------------------------------------------------------------
+
+    def types_password(self) -> None:
+        self.open("/sign-in")
+        self.fill("User name", self.name)
+        self.fill("Password", self.password)
+        self.press("Sign in")
+
+    def password_and(self, way: str) -> None:
+        """To the step of that name, which may be the one that is asked for first."""
+        self.types_password()
+        self.takes(way)
+
+    def takes(self, way: str) -> None:
+        self.sees("One more step")
+        link = self.page.get_by_role("link", name=way, exact=True)
+        if link.count():
+            link.click()
+
+    def app_code(self) -> str:
+        """One that was not used yet: a code works once, and the one of the next half minute is accepted already."""
+        assert self.app is not None
+        now = int(time.time()) // 30
+        self._code = max(self._code + 1, now)
+        deadline = time.monotonic() + 40
+        while self._code > int(time.time()) // 30 + 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        return self.app.at(self._code * 30)
+
+    def signs_in(self) -> None:
+        """By password and app."""
+        self.password_and("Use your authenticator app")
+        self.types_app_code()
+
+    def types_app_code(self) -> None:
+        self.fill("Code of your authenticator app", self.app_code())
+        self.press("Continue")
+
+    def signed_in_by(self, words: str) -> None:
+        self.sees("You are signed in")
+        expect(self.page.locator("#why")).to_contain_text(words)
+
+    def signs_out(self) -> None:
+        self.open("/profile")
+        self.press("Sign out")
+        self.sees("You are signed out")
+
+    # --- the telephone ------------------------------------------------------------------------------------------
+
+    def test_phone(self) -> Page:
+        """The page with what arrives; the caller closes it."""
+        page = self.context.new_page()
+        page.goto(self.kept.origin + "/outbox")
+        return page
+
+    def newest_message(self, holds: str = r"\b\d{6}\b") -> tuple[str, str]:
+        """By what it came and what it says: the newest one in which `holds` is found."""
+        phone = self.test_phone()
+        text = phone.locator(".portal-message-text").filter(has_text=re.compile(holds)).first
+        kind = text.locator("xpath=../h2").inner_text()
+        found = text.inner_text()
+        phone.close()
+        return kind, found
+
+    def newest_code(self) -> str:
+        return re.findall(r"\b\d{6}\b", self.newest_message()[1])[0]
+
+    def answers_the_call(self, key: str) -> None:
+        phone = self.test_phone()
+        phone.get_by_role("button", name=f"Press {key}", exact=True).first.click()
+        phone.close()
+
+    def types_the_sent_code(self, label: str) -> None:
+        self.fill(label, self.newest_code())
+        self.press("Continue")
+
+    # --- setting up ---------------------------------------------------------------------------------------------
+
+    def sets_an_app_up(self) -> None:
+        """On the page with the QR code."""
+        self.sees("Scan the QR code")
+        self.app = pyotp.TOTP(self.page.locator("#secret").inner_text().replace(" ", ""))
+        self._code = 0
+        self.fill("Code that the app shows now", self.app_code())
+        self.press("Done")
+
+    def enrols(self) -> list[str]:
+        """From a password alone to an app; the recovery codes."""
+        self.types_password()
+        self.sees("Download an authenticator app")
+        self.follow("Next: scan the QR code")
+        self.sets_an_app_up()
+        self.sees("Your recovery codes")
+        codes = self.page.locator("#codes li").all_inner_texts()
+        assert len(codes) == 10
+        return codes
+
+    def adds_a_phone_number(self, number: str = NUMBER) -> None:
+        self.open("/self-service")
+        self.follow("Manage phone number", "Add a phone number")
+        self.fill("Mobile number", number)
+        self.press("Send the code")
+        self.sees("Type the code")
+        self.fill("Code", self.newest_code())
+        self.press("Done")
+        self.reads("Your phone number is confirmed.")
+
+    def plugs_a_key_in(self) -> None:
+        """Chromium's own virtual authenticator, as its developer tools make it."""
+        devtools = self.context.new_cdp_session(self.page)
+        devtools.send("WebAuthn.enable")
+        options = {**KEY, "isUserVerified": True, "automaticPresenceSimulation": True}
+        devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+
+    # --- the card -----------------------------------------------------------------------------------------------
+
+    def shows_card_by_link(self) -> None:
+        """By the command that the demo has printed; what it prints is opened in the browser."""
+        link = self.page.get_by_role("link", name="Open tokenbridge").get_attribute("href")
+        assert link is not None
+        command = shlex.split(
+            self.kept.printed(r"tokenbridge (hand-over 'ADDRESS' --no-open)").replace("ADDRESS", link)
+        )
+        done = self.kept.run(*command, "--yes", secrets={"--pin-fd": self.kept.printed(r"# PIN (\d+)")})
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.page.goto(done.stdout.split()[-1])
+
+
+def administrator(kept: Kept, browser: Browser) -> Person:
+    """With the app whose key is printed."""
+    made = Person(kept, browser, ADMINISTRATOR)
+    made.app = pyotp.TOTP(kept.printed(r"the administrator, with an app \(its key: (\w+)\)"))
+    return made
+
+
+def newcomer(kept: Kept, browser: Browser, name: str) -> Person:
+    """Another one with nothing but a password, as an administrator makes accounts in the terminal."""
+    command = ("server", "user", "add", name, "--display-name", name.title(), "--email", f"{name}@example.org")
+    done = kept.run(*command, secrets={"--password-fd": PASSWORD})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Person(kept, browser, name)
