@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
-from tests.server.conftest import Bench, Server, running
+from tests.server.conftest import ORIGIN, Bench, Person, Server, running
+from tests.server.key_bench import KeyBench, key_options
+from tests.software_key import Maker, SoftwareKey
 from tokenbridge.server.store import audit
 
 ROUNDS = 6
@@ -16,28 +19,43 @@ LONGEST = 0.4
 SEED = 20261124
 
 
-def hammer(server: Server, bench: Bench, person: Any, used: list[Any], stop: threading.Event) -> None:
-    """Sign in by card again and again until the server is gone, remembering every token that was sent."""
+Evidence = Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]
+"""From a sign-in that has begun to where its evidence is sent, and what."""
+
+
+def of_card(person: Person) -> Evidence:
+    return lambda ticket: ("card", {"token": person.card.token(ticket["nonce"])})
+
+
+def of_key(key: SoftwareKey) -> Evidence:
+    return lambda ticket: ("key", {"credential": key.answer(key_options(ticket), ORIGIN)})
+
+
+def hammer(server: Server, evidence: Evidence, used: list[tuple[str, Any]], stop: threading.Event) -> None:
+    """Sign in again and again until the server is gone, remembering everything that was sent."""
     try:
         while not stop.is_set():
             ticket = server.begin()
-            token = person.card.token(ticket["nonce"])
-            used.append((ticket, token))
-            server.card(ticket, token)
+            kind, body = evidence(ticket)
+            path = f"/api/sign-in/{ticket['transaction']}/{kind}"
+            used.append((path, body))
+            server.http.post(path, json=body)
     except (httpx.HTTPError, AssertionError, ValueError):
         return
 
 
 def test_killed_at_any_moment(fresh: Bench):
     fresh.trust()
-    people = [fresh.person() for _ in range(2)]
+    people = [of_card(fresh.person()), of_card(fresh.person())]
+    with running(fresh.data) as server:
+        at = KeyBench(bench=fresh, server=server, maker=Maker())
+        people.append(of_key(at.register(at.newcomer())))
     pick = random.Random(SEED)
-    used: list[Any] = []
+    used: list[tuple[str, Any]] = []
     for number in range(ROUNDS):
         with running(fresh.data) as server:
             stop = threading.Event()
-            args = [(server, fresh, person, used, stop) for person in people]
-            threads = [threading.Thread(target=hammer, args=given) for given in args]
+            threads = [threading.Thread(target=hammer, args=(server, person, used, stop)) for person in people]
             for thread in threads:
                 thread.start()
             # The moment of death is the only thing that is random; each round has its own part of the time.
@@ -47,7 +65,7 @@ def test_killed_at_any_moment(fresh: Bench):
             for thread in threads:
                 thread.join(30)
         check_store(fresh)
-    assert used
+    assert {path.rpartition("/")[2] for path, _ in used} == {"card", "key"}
     check_no_replay(fresh, used)
 
 
@@ -62,12 +80,12 @@ def check_store(bench: Bench) -> None:
     assert {ref for ref, state in states.items() if state == "SignedIn"} == recorded
 
 
-def check_no_replay(bench: Bench, used: list[Any]) -> None:
+def check_no_replay(bench: Bench, used: list[tuple[str, Any]]) -> None:
     """What was presented before a crash is worth nothing after it, unless it never arrived: then it works once."""
     unspent = bench.sql("SELECT count(*) FROM sign_ins WHERE state = 'Started'")[0][0]
     with running(bench.data) as server:
-        first = [server.card(ticket, token).status_code for ticket, token in used]
-        second = [server.card(ticket, token).status_code for ticket, token in used]
+        first = [server.http.post(path, json=body).status_code for path, body in used]
+        second = [server.http.post(path, json=body).status_code for path, body in used]
     assert set(first) <= {200, 409}
     assert first.count(200) <= unspent
     assert set(second) == {409}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
 from tests.postgresql import PASSWORD, Cluster, cluster
 from tests.server.conftest import Bench, make_bench, now, running, serving
@@ -109,6 +110,12 @@ class TestWayIn:
         assert "tokenbridge[postgres]" in caught.value.hint
 
 
+def _add_and_fail(tx: Session) -> None:
+    accounts.add(tx, NewAccount(username="bob", display_name=""), now())
+    tx.flush()
+    raise NotAllowedNow
+
+
 class TestTransactions:
     def test_reading_sees_one_moment_and_changes_nothing(self, migrated: Database):
         with migrated.read() as tx:
@@ -129,6 +136,24 @@ class TestTransactions:
             pass
         with migrated.write_shared(), other.write_shared() as tx:
             assert tx.scalar(select(Account.id)) is None
+        other.close()
+
+    def test_a_connection_that_waited_in_vain_serves_the_next(
+        self, name: str, migrated: Database, postgresql: Cluster, monkeypatch: pytest.MonkeyPatch
+    ):
+        """BEGIN has gone out together with the lock that was not to be had."""
+        monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+        other = Database(postgresql.url(name), connections=1)
+        with migrated.write(), pytest.raises(SetupError, match="busy"), other.write_shared():
+            pass
+        with other.write_shared() as tx:
+            accounts.add(tx, NewAccount(username="alice", display_name=""), now())
+        with other.read() as tx:
+            assert [account.username for account in accounts.everybody(tx)] == ["alice"]
+        with pytest.raises(NotAllowedNow), other.write() as tx:
+            _add_and_fail(tx)
+        with other.read() as tx:
+            assert [account.username for account in accounts.everybody(tx)] == ["alice"]
         other.close()
 
     def test_times_are_utc_whatever_the_database_thinks(self, migrated: Database, name: str, postgresql: Cluster):

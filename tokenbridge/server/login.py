@@ -7,7 +7,8 @@
                                                                                   `--start, then code or approval
     Any state that is not final: cancel -> Cancelled, too late -> Expired, policy says deny -> Denied.
 
-Judging exists so that a nonce is spent at the moment when evidence arrives, before anybody knows whether it is good.
+Judging exists so that a nonce is spent at the moment when evidence arrives, before anybody knows whether it is good. A
+card's sign-in rests there while revocation data are fetched; a key's goes through it within one database transaction.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import bindparam, exists, or_, select
+from sqlalchemy import JSON, Function, Select, bindparam, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from tokenbridge.rp.proof import Method
@@ -41,12 +41,12 @@ class Person:
 
 def person(tx: Session, account_id: int) -> Person | None:
     """The account, or None when it was removed."""
-    rows = tx.connection().execute(_ONE, {"which": account_id}).all()
-    if not rows:
+    connection = tx.connection()
+    row = connection.execute(_ONE[connection.dialect.name], {"which": account_id}).one_or_none()
+    if row is None:
         return None
-    row = rows[0]
     methods = frozenset(method for method in _TOLD if getattr(row, str(method)))
-    own = frozenset(one.group for one in rows if one.group is not None)
+    own = frozenset(row.groups or ())
     return Person(
         id=row.id,
         username=row.username,
@@ -127,9 +127,15 @@ _QUERY: Final = select(
     exists().where(PhoneApp.account_id == Account.id, PhoneApp.confirmed_at.is_not(None)).label("number-match"),
     exists().where(RecoveryCode.account_id == Account.id, RecoveryCode.used_at.is_(None)).label("recovery"),
 )
-# A row for each group, or one without: one statement instead of two.
-_ONE: Final = (
-    _QUERY.add_columns(AccountGroup.name.label("group"))
-    .outerjoin(AccountGroup, AccountGroup.account_id == Account.id)
-    .where(Account.id == bindparam("which"))
-)
+
+
+def _with_groups(gathered: Function[Any]) -> Select[Any]:
+    """The account and its groups, as one statement with one row."""
+    own = select(gathered).where(AccountGroup.account_id == Account.id).scalar_subquery()
+    return _QUERY.add_columns(own.label("groups")).where(Account.id == bindparam("which"))
+
+
+_ONE: Final = {
+    "sqlite": _with_groups(func.json_group_array(AccountGroup.name, type_=JSON)),
+    "postgresql": _with_groups(func.json_agg(AccountGroup.name, type_=JSON)),
+}
