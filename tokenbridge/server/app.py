@@ -26,6 +26,7 @@ from tokenbridge.server import (
     hand_over_api,
     key_api,
     key_rules,
+    message_limits,
     method_api,
     outbox_api,
     passwords,
@@ -328,7 +329,7 @@ def fallback_methods(
     settings: Settings, book: KeyBook, senders: Senders, pushes: Pushes
 ) -> dict[Method, FallbackMethod]:
     """The methods of this server: messages only where something can send them. Raises `SetupError`."""
-    rules = choice.rules_of(settings)
+    rules, limits = choice.rules_of(settings), message_limits.limits_of(settings)
     found: dict[Method, FallbackMethod] = {
         Method.TOTP: TotpMethod(keys=book, issuer=settings.name),
         Method.RECOVERY: RecoveryMethod(),
@@ -337,11 +338,17 @@ def fallback_methods(
     ways = frozenset(Method(str(channel)) for channel in _TELEPHONE if senders.has(channel))
     for method in ways:
         found[method] = MessageMethod(
-            method=method, keys=book, rules=rules, name=settings.name, site=settings.site, also=ways - {method}
+            method=method,
+            keys=book,
+            rules=rules,
+            limits=limits,
+            name=settings.name,
+            site=settings.site,
+            also=ways - {method},
         )
     if ways and senders.has(Channel.VOICE):
         found[Method.VOICE] = VoiceMethod(
-            questions=Approvals(keys=book), keys=book, senders=senders, name=settings.name
+            questions=Approvals(keys=book), keys=book, senders=senders, limits=limits, name=settings.name
         )
     return found
 

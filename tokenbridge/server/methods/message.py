@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 from typing import Final
@@ -11,10 +12,11 @@ from tokenbridge.errors import NotAllowedNow, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, numbers
 from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.message_limits import MessageLimits
 from tokenbridge.server.methods.base import Case, Outgoing, Setup
 from tokenbridge.server.numbers import NumberRules
 from tokenbridge.server.senders.port import Channel, Message
-from tokenbridge.server.store import phones, sent_codes, throttle
+from tokenbridge.server.store import phones, sent_codes
 from tokenbridge.server.store.method_schema import Phone
 from tokenbridge.server.store.phones import NewPhone
 from tokenbridge.server.store.sent_codes import NewCode, Stage
@@ -29,6 +31,7 @@ class MessageMethod:
     method: Method
     keys: KeyBook
     rules: NumberRules
+    limits: MessageLimits
     name: str
     site: str
     also: frozenset[Method] = frozenset()
@@ -71,9 +74,9 @@ class MessageMethod:
     def _reserve(self, case: Case, row: Phone, ref: str) -> Outgoing:
         free = sent_codes.free_at(case.tx, case.account, case.now)
         if free > case.now:
-            seconds = int((free - case.now).total_seconds()) + 1
-            raise TooMany("A message was sent a short time ago.", next_step=f"Wait {seconds} seconds, then try again.")
-        check_limits(case, row)
+            seconds = math.ceil((free - case.now).total_seconds())
+            raise TooMany("A message was sent a short time ago.", seconds=seconds)
+        self.limits.count(case, row)
         code = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
         new = NewCode(
             account_id=case.account,
@@ -114,17 +117,6 @@ class MessageMethod:
             f"{code} is your security code for {self.name}. Do not share it with anybody, we never ask for it.\n\n"
             f"@{host} #{code}"
         )
-
-
-def check_limits(case: Case, row: Phone) -> None:
-    """Count a message or call. Raises `TooMany` beyond what an account, a number or the whole server gets."""
-    limits = (
-        (throttle.MESSAGES_ACCOUNT, str(case.account)),
-        (throttle.MESSAGES_NUMBER, row.number_hash),
-        (throttle.MESSAGES, ""),
-    )
-    if not all([throttle.allow(case.tx, limit, name, case.now) for limit, name in limits]):
-        raise TooMany("Too many messages were sent.", next_step="Use another method, or try again in an hour.")
 
 
 def _setup_ref(account: int) -> str:

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.wording import listing
-from tokenbridge.server import keys
+from tokenbridge.server import keys, problems
 from tokenbridge.server.administration.desks import Administration
 from tokenbridge.server.app_passwords import AppPasswordDesk
 from tokenbridge.server.hand_over import HandOverDesk
@@ -120,6 +120,7 @@ class Front:
         found = self.templates.get_template(template)
         html = found.render(front=self, nonce=nonce, zone_name=local, when=self.when, **values)
         headers = {**HEADERS, "content-security-policy": policy.format(nonce=nonce, reach=reach and f" {reach}")}
+        headers |= problems.waiting(values.get("error"))
         return HTMLResponse(html, status, headers)
 
     def when(self, at: dt.datetime) -> str:
