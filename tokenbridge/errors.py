@@ -618,15 +618,21 @@ class TooMany(RequestRefused):
     code = "too-many"
     retry = Retry.AGAIN
     summary = "Too many attempts."
-    next_step = "Wait as long as the message or `retry_after` says, and try again."
+    next_step = "Wait as long as `retry_after` says, or begin again where it is not there."
 
     def __init__(
-        self, message: str | None = None, *, seconds: int | None, instead: str = "", next_step: str | None = None
+        self,
+        message: str | None = None,
+        *,
+        seconds: int | None = None,
+        instead: str = "",
+        next_step: str | None = None,
+        detail: str = "",
     ) -> None:
         if seconds is not None:
             span = _span(seconds)
             next_step = f"{instead}, or try again in {span}." if instead else f"Wait {span}, then try again."
-        super().__init__(message, next_step=next_step)
+        super().__init__(message, next_step=next_step, detail=detail)
         self.retry_after = seconds
 
     def fields(self) -> dict[str, Any]:

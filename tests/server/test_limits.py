@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -227,3 +229,14 @@ def test_a_count_begins_again_when_that_is_said():
     assert throttle.wait(Limit(kind="x", most=1), at) == 55
     assert throttle.wait(Limit(kind="x", most=1, minutes=60), at) == 56 * 60 - 5
     assert throttle.wait(Limit(kind="x", most=1), at.replace(second=0, microsecond=0)) == 60
+
+
+def test_nobody_is_told_to_wait_without_being_told_how_long():
+    """Each place in the server says the seconds, or that there are none."""
+    for path in (Path(__file__).parents[2] / "tokenbridge" / "server").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise):
+                assert not (isinstance(node.exc, ast.Name) and node.exc.id == "TooMany"), path
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "TooMany":
+                assert "seconds" in {word.arg for word in node.keywords}, (path, node.lineno)
