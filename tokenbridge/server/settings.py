@@ -67,6 +67,7 @@ class Settings:
     notify_url: str = "https://api.notifications.service.gov.uk"
     notify_key_file: Path | None = None
     notify_template: str = ""
+    notify_callback_token_file: Path | None = None
     twilio_url: str = "https://api.twilio.com"
     twilio_account: str = ""
     twilio_token_file: Path | None = None
@@ -75,6 +76,7 @@ class Settings:
     twilio_whatsapp_template: str = ""
     twilio_voice_from: str = ""
     twilio_callback: str = ""
+    twilio_reports: bool = False
     smtp_host: str = ""
     smtp_port: int = 587
     smtp_plain: bool = False

@@ -51,11 +51,11 @@ class MessageMethod:
             whatsapp=Method.WHATSAPP in {self.method, *self.also},
         )
         row = phones.add(case.tx, case.account, new, case.now)
-        outgoing = self._reserve(case, row, _setup_ref(case.account))
+        outgoing = self._reserve(case, row, setup_ref(case.account))
         return Setup(shown={"phone": row.id}, outgoing=outgoing)
 
     def confirm(self, case: Case, code: str) -> str:
-        ref = _setup_ref(case.account)
+        ref = setup_ref(case.account)
         problem = self._compare(case, ref, code)
         sent = sent_codes.newest(case.tx, ref)
         if problem or sent is None or sent.phone_id is None:
@@ -77,20 +77,23 @@ class MessageMethod:
             seconds = math.ceil((free - case.now).total_seconds())
             raise TooMany("A message was sent a short time ago.", seconds=seconds)
         self.limits.count(case, row)
-        code = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
+        code, reference = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", keys.new_token()
         new = NewCode(
             account_id=case.account,
             ref=ref,
             method=self.method,
             phone_id=row.id,
             code_hash=self.keys.ring().seal(self._bound(ref, code)),
+            reference=keys.hash_token(reference),
         )
         number = self.keys.ring().decrypt(row.number, context=numbers.context(case.account)).decode()
         return Outgoing(
             code_id=sent_codes.reserve(case.tx, new, case.now),
             phone_id=row.id,
             method=self.method,
-            message=Message(channel=Channel(str(self.method)), to=number, text=self._text(code), code=code),
+            message=Message(
+                channel=Channel(str(self.method)), to=number, text=self._text(code), code=code, reference=reference
+            ),
             sent_to=numbers.masked(number),
             resend_at=sent_codes.free_at(case.tx, case.account, case.now),
             expires_at=case.now + sent_codes.LIFETIME,
@@ -119,5 +122,6 @@ class MessageMethod:
         )
 
 
-def _setup_ref(account: int) -> str:
+def setup_ref(account: int) -> str:
+    """What a code that confirms a number belongs to."""
     return keys.hash_token(f"set-up:{account}")

@@ -18,6 +18,7 @@ from tokenbridge.rp.wording import listing
 from tokenbridge.server import keys, problems
 from tokenbridge.server.administration.desks import Administration
 from tokenbridge.server.app_passwords import AppPasswordDesk
+from tokenbridge.server.deliveries import Deliveries
 from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.keys import KeyBook
@@ -90,6 +91,7 @@ class Front:
     resets: PasswordResetDesk | None
     own_cards: OwnCards
     own_sessions: OwnSessions
+    deliveries: Deliveries
     lost: LostThings
     suspensions: Suspensions
     activity: Activity
