@@ -14,7 +14,7 @@
         KeyPinWrong(tries_left)   KeyPinBlocked  KeyPinPaused  KeyPinMissing  KeyPinMustChange  KeyPinUnfit
         KeyResetTooLate           a key is reset in the first ten seconds after it was plugged in
       Cancelled(by)               user, caller or shutdown: not a failure, never logged as one
-      RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany
+      RequestRefused              BadRequest  OriginRefused  NotAllowedNow  TooMany(seconds)
                                   NoSession  NotFound  BodyTooLarge  StepUp  FormStale  ClientUnknown
                                   PolicyRefuses  PhoneUnknown  NonceStale
         FileFaulty(faults)        a BadRequest: lines of a file are wrong, so nothing of it was taken
@@ -40,6 +40,7 @@ the log only. `docs/errors.md` is generated from this tree (`python -m tokenbrid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum, unique
 from typing import Any, ClassVar
@@ -611,10 +612,39 @@ class BodyTooLarge(RequestRefused):
 
 
 class TooMany(RequestRefused):
+    """`seconds`: how long until it is let through again; None: waiting does not help, and `next_step` says what does.
+    `instead` is another way than waiting, as the beginning of a sentence."""
+
     code = "too-many"
     retry = Retry.AGAIN
     summary = "Too many attempts."
-    next_step = "Wait a minute and try again."
+    next_step = "Wait as long as `retry_after` says, or begin again where it is not there."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        seconds: int | None = None,
+        instead: str = "",
+        next_step: str | None = None,
+        detail: str = "",
+    ) -> None:
+        if seconds is not None:
+            span = _span(seconds)
+            next_step = f"{instead}, or try again in {span}." if instead else f"Wait {span}, then try again."
+        super().__init__(message, next_step=next_step, detail=detail)
+        self.retry_after = seconds
+
+    def fields(self) -> dict[str, Any]:
+        return {} if self.retry_after is None else {"retry_after": self.retry_after}
+
+
+def _span(seconds: int) -> str:
+    """In words, rounded up: who waits for so long has waited long enough."""
+    for size, name in ((3600, "hour"), (60, "minute")):
+        if seconds >= 2 * size:
+            return f"{math.ceil(seconds / size)} {name}s"
+    return f"{seconds} second{'' if seconds == 1 else 's'}"
 
 
 # --- evidence --------------------------------------------------------------------------------------------------

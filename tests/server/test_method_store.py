@@ -14,6 +14,7 @@ from sqlalchemy import inspect
 
 from tests.server.conftest import now
 from tokenbridge.rp.proof import Method
+from tokenbridge.server.keys import new_token
 from tokenbridge.server.store import accounts, phones, sent_codes
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.database import Database
@@ -44,7 +45,9 @@ def owner(database: Database) -> tuple[int, int]:
 
 
 def code(owner: tuple[int, int], ref: str = "r") -> NewCode:
-    return NewCode(account_id=owner[0], phone_id=owner[1], ref=ref, method=Method.SMS, code_hash="c" * 64)
+    return NewCode(
+        account_id=owner[0], phone_id=owner[1], ref=ref, method=Method.SMS, code_hash="c" * 64, reference=new_token()
+    )
 
 
 def test_the_migration_runs_down_and_up(database: Database):
@@ -92,6 +95,27 @@ def test_the_newest_voids_the_others_of_its_sign_in(database: Database, owner: t
         assert not sent_codes.mark(tx, first, Stage.RESERVED, Stage.SENT)
         assert sent_codes.mark(tx, other, Stage.RESERVED, Stage.SENT)
         assert sent_codes.mark(tx, second, Stage.RESERVED, Stage.SENT)
+
+
+def test_a_report_counts_once_and_takes_the_message_out_of_the_wait(database: Database, owner: tuple[int, int]):
+    at = now()
+    with database.write() as tx:
+        new = code(owner)
+        number = sent_codes.reserve(tx, new, at)
+        assert sent_codes.free_at(tx, owner[0], at) > at
+        found = [sent_codes.undelivered(tx, new.reference), sent_codes.undelivered(tx, new.reference)]
+        assert found[0] is not None
+        assert (found[0].id, found[1]) == (number, None)
+        assert sent_codes.free_at(tx, owner[0], at) == at
+        assert not sent_codes.mark(tx, number, Stage.RESERVED, Stage.SENT), "also if it comes before that is noted"
+        assert not sent_codes.count_try(tx, number, at)
+        used = code(owner)
+        sent_codes.mark(tx, sent_codes.reserve(tx, used, at), Stage.RESERVED, Stage.USED)
+        old = code(owner, "x")
+        sent_codes.reserve(tx, old, at)
+        sent_codes.reserve(tx, code(owner, "x"), at)
+        assert [sent_codes.undelivered(tx, one.reference) for one in (used, old)] == [None, None], "used, replaced"
+        assert sent_codes.undelivered(tx, "nobody's") is None
 
 
 def test_waits_grow_across_sign_ins_and_used_codes_do_not_count(database: Database, owner: tuple[int, int]):

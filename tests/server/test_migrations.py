@@ -17,9 +17,12 @@ from sqlalchemy import inspect
 from tests.server.conftest import Bench, Databases, now
 from tokenbridge.errors import SetupError
 from tokenbridge.server.keys import Key, KeyRing
+from tokenbridge.server.operator import people
+from tokenbridge.server.operator.suspensions import set_suspended
 from tokenbridge.server.store import accounts, audit
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.key_schema import SecurityKey
+from tokenbridge.server.store.suspensions import Kind
 from tokenbridge.server.store.upgrade import MIGRATIONS, downgrade, upgrade
 
 RING = KeyRing((Key(id=bytes(8), value=bytes(32)),))
@@ -113,6 +116,21 @@ def test_rows_survive_the_way_down_and_up(fresh: Bench):
             # Below 0002 there is no seal: the trail is sealed anew, as `init` does it, and is whole.
             assert audit.seal_first(tx, office.ring)
             assert audit.verify(tx, office.ring).broken_at is None
+
+
+def test_below_suspensions_nothing_that_is_suspended_comes_back(fresh: Bench):
+    fresh.trust()
+    lost, kept = fresh.person(), fresh.person()
+    with fresh.office() as office:
+        for name in (lost.username, kept.username):
+            assert len(people.cards_of(office, name)) == 1
+        ((card, _),) = people.cards_of(office, lost.username)
+        set_suspended(office, Kind.CARD, card.id, suspended=True)
+        downgrade(office.database, "0015")
+        upgrade(office.database)
+        assert people.cards_of(office, lost.username) == []
+        ((card, _),) = people.cards_of(office, kept.username)
+        assert card.suspended_at is None
 
 
 def test_rows_of_the_first_schema_survive_the_way_up(url: str):

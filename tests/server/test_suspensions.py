@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import itertools
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 
@@ -432,6 +433,13 @@ class TestCommands:
         assert "in use from now on" in cli("card", "lift", str(card["id"]))
         assert "suspended from now on" in cli("card", "suspend-issuer", person.username, "bench")
         assert json.loads(cli("card", "lift-issuer", person.username, "bench", "--json"))["changed"]
+        shown = json.loads(cli("user", "show", person.username, "--json"))
+        assert (shown["methods"], shown["cards"][0]["suspended_at"]) == (["card", "totp"], None)
+        assert [one["name"] for one in shown["issuers"]] == ["bench"]
+        cli("card", "suspend", str(card["id"]))
+        shown = json.loads(cli("user", "show", person.username, "--json"))
+        assert (shown["methods"], bool(shown["cards"][0]["suspended_at"])) == (["totp"], True)
+        assert re.search(rf"card {card['id']}: .*, suspended since 20", cli("user", "show", person.username))
         with pytest.raises(BadRequest, match="no key 99"):
             cli("key", "suspend", "99")
 

@@ -22,6 +22,7 @@ from tests.server.test_senders import ACCOUNT, TOKEN, Service, answering, secret
 from tokenbridge.errors import SetupError
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.server import settings
+from tokenbridge.server.message_limits import limits_of
 from tokenbridge.server.senders import choice
 from tokenbridge.server.senders.outbox import Outbox
 from tokenbridge.server.store import accounts, audit, phones, throttle
@@ -219,8 +220,9 @@ def offered(caller: Caller, person: Person) -> list[str]:
 
 def test_calls_count_with_the_messages(caller: Caller):
     """Ten an hour to one number, whichever way."""
-    person, limit = caller.somebody(), throttle.MESSAGES_NUMBER
+    person = caller.somebody()
     with caller.bench.office() as office, office.database.write() as tx:
+        limit = limits_of(office.settings).number
         number = phones.of(tx, accounts.get(tx, person.username).id)[0].number_hash
         assert [throttle.allow(tx, limit, number, now()) for _ in range(limit.most)].count(False) == 1
     assert caller.start(caller.challenged(person), "voice").status_code == 429

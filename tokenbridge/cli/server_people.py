@@ -8,10 +8,11 @@ from typing import Any, BinaryIO
 
 import click
 
+from tokenbridge.cli.plain import plain
 from tokenbridge.cli.server_output import as_json, columns, emit, read_password
 from tokenbridge.server.administration.acts import MAX_HOURS
 from tokenbridge.server.administration.people_rows import MAX_BYTES
-from tokenbridge.server.operator import importing, people, security_keys
+from tokenbridge.server.operator import account_view, importing, people, security_keys
 from tokenbridge.server.operator.office import opened
 from tokenbridge.server.store.accounts import NewAccount
 
@@ -58,6 +59,36 @@ def add(
         emit({"id": account.id, "username": account.username, "display_name": account.display_name})
     else:
         click.echo(f"Added {account.username} ({account.display_name}).")
+
+
+@user.command()
+@click.argument("name")
+@as_json
+@click.pass_obj
+def show(data: Path | None, name: str, as_json: bool) -> None:
+    """Show one account: who it is, what it signs in with, and what of that is suspended.
+
+    \b
+    Examples:
+      tokenbridge server user show alice
+      tokenbridge server user show alice --json | jq '.keys[] | select(.suspended_at)'
+    """
+    with opened(data) as office:
+        found = account_view.view(office, name)
+    if as_json:
+        emit(found)
+        return
+    for field in ("username", "display_name", "email", "nhs_uid", "upn", "organisation"):
+        if found[field]:
+            click.echo(f"{field}: {plain(found[field])}")
+    click.echo(f"state: {'disabled' if found['disabled'] else 'enabled'}, sessions: {found['sessions']}")
+    methods = [*(["password"] if found["password"] else []), *found["methods"]]
+    click.echo(f"signs in with: {', '.join(methods) or 'nothing'}")
+    for kind, name_of in (("keys", "name"), ("cards", "subject"), ("issuers", "name")):
+        for one in found[kind]:
+            since = f", suspended since {one['suspended_at'][:16].replace('T', ' ')} UTC" if one["suspended_at"] else ""
+            number = f" {one['id']}" if "id" in one else ""
+            click.echo(f"{kind.rstrip('s')}{number}: {plain(one[name_of])}{since}")
 
 
 @user.command("import")

@@ -26,7 +26,9 @@ from tokenbridge.server import (
     hand_over_api,
     key_api,
     key_rules,
+    message_limits,
     method_api,
+    notify_api,
     outbox_api,
     passwords,
     phone_api,
@@ -43,6 +45,7 @@ from tokenbridge.server.card_sign_in import CardSignIn
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.client_address import ClientAddresses
 from tokenbridge.server.countries import Countries
+from tokenbridge.server.deliveries import Deliveries
 from tokenbridge.server.enrolment_gate import EnrolmentGate
 from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_book import KeyModelBook
@@ -250,6 +253,8 @@ def _members(app: FastAPI, changes: Changes, policy: PolicyBook, pushes: Pushes)
     app.state.app_passwords = AppPasswordDesk(AppPasswords(changes=changes, policy=policy))
     parts: Parts = app.state.parts
     methods = parts.passwords.methods
+    app.state.reports = choice.reports_of(parts.settings)
+    app.state.deliveries = Deliveries(changes=changes, on=app.state.reports.any)
     app.state.app = authenticator = TotpMethod(keys=changes.keys, issuer=parts.settings.name)
     setup = MethodSetup(changes=changes, methods=methods, app=authenticator, second=parts.second, notices=parts.notices)
     app.state.methods = MethodDesk(setup, parts.sending)
@@ -313,6 +318,10 @@ def _routes(app: FastAPI, settings: Settings) -> None:
     app.state.twilio = choice.lines_of(settings)
     if app.state.twilio is not None:
         extra.append(twilio_api.router)
+    if app.state.reports.twilio is not None:
+        extra.append(twilio_api.reports)
+    if app.state.reports.notify:
+        extra.append(notify_api.router)
     programs = (api, key_api, method_api, phone_api, app_password_api, hand_over_api)
     for router in (*(program.router for program in programs), *extra, *PAGES):
         app.include_router(router)
@@ -328,7 +337,7 @@ def fallback_methods(
     settings: Settings, book: KeyBook, senders: Senders, pushes: Pushes
 ) -> dict[Method, FallbackMethod]:
     """The methods of this server: messages only where something can send them. Raises `SetupError`."""
-    rules = choice.rules_of(settings)
+    rules, limits = choice.rules_of(settings), message_limits.limits_of(settings)
     found: dict[Method, FallbackMethod] = {
         Method.TOTP: TotpMethod(keys=book, issuer=settings.name),
         Method.RECOVERY: RecoveryMethod(),
@@ -337,11 +346,17 @@ def fallback_methods(
     ways = frozenset(Method(str(channel)) for channel in _TELEPHONE if senders.has(channel))
     for method in ways:
         found[method] = MessageMethod(
-            method=method, keys=book, rules=rules, name=settings.name, site=settings.site, also=ways - {method}
+            method=method,
+            keys=book,
+            rules=rules,
+            limits=limits,
+            name=settings.name,
+            site=settings.site,
+            also=ways - {method},
         )
     if ways and senders.has(Channel.VOICE):
         found[Method.VOICE] = VoiceMethod(
-            questions=Approvals(keys=book), keys=book, senders=senders, name=settings.name
+            questions=Approvals(keys=book), keys=book, senders=senders, limits=limits, name=settings.name
         )
     return found
 
@@ -372,6 +387,7 @@ def _front(settings: Settings, app: FastAPI, changes: Changes, risk: RiskDesk) -
         resets=_resets(parts, changes, risk) if settings.password_reset else None,
         own_cards=OwnCards(changes=changes, trust=parts.trust, notices=parts.notices),
         own_sessions=OwnSessions(changes=changes),
+        deliveries=app.state.deliveries,
         lost=LostThings(changes=changes, notices=parts.notices),
         suspensions=Suspensions(changes=changes, notices=parts.notices),
         activity=Activity(changes=changes),

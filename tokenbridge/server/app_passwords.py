@@ -117,7 +117,7 @@ class AppPasswords:
         with self.changes.database.read() as tx:
             client_id = _authenticated(tx, client, secret)
             if throttle.spent(tx, FAILURES, about, now):
-                raise TooMany
+                raise TooMany(seconds=throttle.wait(FAILURES, now))
             account = accounts.find(tx, given.username)
             number = account.id if account is not None else login.NOBODY
             hashed = _hashed(given.password, number)
@@ -138,7 +138,7 @@ class AppPasswords:
         with self.changes.database.write_shared() as tx:
             entries: Iterable[audit.Entry] = ()
             if not throttle.allow(tx, FAILURES, about, now):
-                raise TooMany
+                raise TooMany(seconds=throttle.wait(FAILURES, now))
             if who is not None and throttle.allow(tx, throttle.REPORTS, f"app-password:{about}", now):
                 event = audit.Event(
                     event="refused",

@@ -17,6 +17,7 @@ from tokenbridge.errors import NotAllowedNow, NotAnswered, RejectReason, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys
 from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.message_limits import ANOTHER
 from tokenbridge.server.methods.base import Case, Question
 from tokenbridge.server.store import approvals, throttle
 from tokenbridge.server.store.approval_schema import Approval
@@ -117,17 +118,18 @@ class Approvals:
     def _check_limits(self, case: Case) -> None:
         until = approvals.blocked_until(case.tx, case.account)
         if until is not None and until > case.now:
-            minutes = math.ceil((until - case.now).total_seconds() / 60)
             raise TooMany(
                 "A request was declined on the telephone a short time ago.",
-                next_step=f"Use another method, or try again in {minutes} minutes.",
+                seconds=math.ceil((until - case.now).total_seconds()),
+                instead=ANOTHER,
             )
         free = approvals.free_at(case.tx, case.account, case.now)
         if free > case.now:
-            seconds = int((free - case.now).total_seconds()) + 1
-            raise TooMany("A request was sent a short time ago.", next_step=f"Wait {seconds} seconds, then try again.")
+            seconds = math.ceil((free - case.now).total_seconds())
+            raise TooMany("A request was sent a short time ago.", seconds=seconds)
         if not throttle.allow(case.tx, throttle.APPROVALS, str(case.account), case.now):
-            raise TooMany("Too many requests were sent.", next_step="Use another method, or try again in an hour.")
+            seconds = throttle.wait(throttle.APPROVALS, case.now)
+            raise TooMany("Too many requests were sent.", seconds=seconds, instead=ANOTHER)
 
 
 def new_number() -> str:

@@ -24,9 +24,10 @@ class AttemptGate:
         # Raising undoes this very count as well, which leaves the counter at its limit until its time is over.
         if not throttle.allow(tx, limit, name, now):
             self.closed, self.name = limit, name
+            seconds = throttle.wait(limit, now)
             if limit is throttle.CODES_IN_A_ROW:
-                raise TooMany("Too many wrong codes.", next_step="Sign in with your card, or try again tomorrow.")
-            raise TooMany
+                raise TooMany("Too many wrong codes.", seconds=seconds, instead="Sign in with your card")
+            raise TooMany(seconds=seconds)
 
     def report(self, ledger: Ledger, account: str, request: str, sign_in: str = "") -> None:
         """Record that the limit holds somebody up. `account` is empty for names of nobody: people type passwords into

@@ -50,7 +50,7 @@ class EnrolmentGate:
         if allowed:
             raise refusal(RejectReason.ENROLMENT_CODE_WRONG)
         self._report_limit(account, request)
-        raise TooMany
+        raise TooMany(seconds=throttle.wait(throttle.ENROLMENTS, now))
 
     def _record_refusal(self, tx: Session, account: Account | None, request: str) -> None:
         known = account.username if account is not None else ""

@@ -40,6 +40,7 @@ _MESSAGES: Final = {
     RejectReason.DECLINED: "The sign-in was declined on the telephone.",
     RejectReason.APPROVAL_FAILED: "The request to the telephone was not answered in time, or with wrong numbers.",
 }
+_START_AGAIN: Final = "Start the sign-in again."
 _STEPS: Final = {
     RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
     RejectReason.SUSPENDED: "Sign in in another way, and lift that under Self-Service; or ask your IT service desk.",
@@ -304,7 +305,7 @@ def _event(work: Moment, record: login.Record) -> audit.Event:
 def _error(refuse: login.Refuse) -> TokenbridgeError:
     match refuse.why:
         case login.Refusal.TOO_MANY:
-            return TooMany("Too many attempts in this sign-in.", next_step="Start the sign-in again.")
+            return TooMany("Too many attempts in this sign-in.", seconds=None, next_step=_START_AGAIN)
         case login.Refusal.EXPIRED:
             return Rejected(RejectReason.CHALLENGE_EXPIRED, "The sign-in took too long.")
         case login.Refusal.NOT_NOW:
@@ -312,7 +313,7 @@ def _error(refuse: login.Refuse) -> TokenbridgeError:
         case login.Refusal.DOWNGRADE:
             return MethodNotOffered()
         case login.Refusal.STARTS:
-            return TooMany("No more messages or calls in this sign-in.", next_step="Start the sign-in again.")
+            return TooMany("No more messages or calls in this sign-in.", seconds=None, next_step=_START_AGAIN)
         case login.Refusal.EVIDENCE:
             return _evidence_error(refuse)
 

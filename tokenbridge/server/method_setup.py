@@ -103,7 +103,7 @@ class MethodSetup:
         with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
             case = self._case(tx, live, session_token)
             if not throttle.allow(tx, throttle.CODES, str(live.account.id), case.now):
-                raise TooMany
+                raise TooMany(seconds=throttle.wait(throttle.CODES, case.now))
             problem = found.confirm(case, code)
             detail: dict[str, Any] = {"detail": problem} if problem else {}
             if method is Method.TOTP and not problem:

@@ -78,9 +78,14 @@ def answer(error: TokenbridgeError, request_id: str) -> JSONResponse:
     code = status(error)
     scheme = "Basic" if isinstance(error, ClientUnknown) else "Bearer"
     headers = {"WWW-Authenticate": scheme} if code is HTTPStatus.UNAUTHORIZED else {}
-    if code is HTTPStatus.TOO_MANY_REQUESTS:
-        headers["Retry-After"] = "60"
+    headers |= waiting(error)
     return JSONResponse({"error": {**error.as_dict(), "request_id": request_id}}, code, headers)
+
+
+def waiting(error: object) -> dict[str, str]:
+    """The header that says when to try again (RFC 9110 section 10.2.3), where that is known and helps."""
+    seconds = error.retry_after if isinstance(error, TooMany) else None
+    return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 def fault(_scope: Scope, error: TokenbridgeError, request_id: str) -> JSONResponse:

@@ -18,6 +18,7 @@ FILE_NAME = "server.toml"
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 MOST_WORKERS: Final = 64
 MOST_CONNECTIONS: Final = 100
+MOST_MESSAGES: Final = 1_000_000
 DOOR_PORTS: Final = range(1024, 65536)
 
 
@@ -34,6 +35,7 @@ class Settings:
     people's browsers see them; empty for this machine's own. `policy` is the policy file (default: `policy.toml` in
     `data`); it also says how long sessions live. `countries` and `risk_*` are for noticing what is unusual. `outbox`,
     `sms_sender`, `notify_*`, `twilio_*`, `smtp_*`, `mail_from` and `phone_*` are about messages: see `senders.choice`.
+    `messages_*` bound what goes out in an hour: see `message_limits`.
     `push_services` and `push_contact` are about pushes to phone apps: see `push_keys`.
     Each of the `workers` has its `database_connections`. From `trusted_proxies`, addresses or networks, X-Forwarded-For
     is believed: see `client_address`. `rp_id` and `key_*` are about security keys; `key_rules` reads them.
@@ -65,6 +67,7 @@ class Settings:
     notify_url: str = "https://api.notifications.service.gov.uk"
     notify_key_file: Path | None = None
     notify_template: str = ""
+    notify_callback_token_file: Path | None = None
     twilio_url: str = "https://api.twilio.com"
     twilio_account: str = ""
     twilio_token_file: Path | None = None
@@ -73,6 +76,7 @@ class Settings:
     twilio_whatsapp_template: str = ""
     twilio_voice_from: str = ""
     twilio_callback: str = ""
+    twilio_reports: bool = False
     smtp_host: str = ""
     smtp_port: int = 587
     smtp_plain: bool = False
@@ -81,6 +85,9 @@ class Settings:
     mail_from: str = ""
     phone_regions: tuple[str, ...] = ("GB",)
     phone_office: tuple[str, ...] = ()
+    messages_per_account: int = 10
+    messages_per_number: int = 10
+    messages_per_hour: int = 3000
     push_services: tuple[str, ...] = (
         "fcm.googleapis.com",
         "updates.push.services.mozilla.com",
@@ -179,7 +186,9 @@ def check(settings: Settings) -> None:
 
 
 def _check_scale(settings: Settings) -> None:
-    for name, most in (("workers", MOST_WORKERS), ("database_connections", MOST_CONNECTIONS)):
+    messages = ("messages_per_account", "messages_per_number", "messages_per_hour")
+    scale = (("workers", MOST_WORKERS), ("database_connections", MOST_CONNECTIONS))
+    for name, most in (*scale, *((name, MOST_MESSAGES) for name in messages)):
         if not 1 <= getattr(settings, name) <= most:
             raise SetupError(f"{name} is a number from 1 to {most}.")
     for proxy in settings.trusted_proxies:

@@ -37,6 +37,9 @@ MOST_HASHING: Final = 32
 
 MOST_SENDING: Final = 32
 
+FEW_SECONDS: Final = 3
+"""After so many those who wait now have been served, or most of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
@@ -123,7 +126,7 @@ class SignInDesk:
         """Present a password. Unknown names, disabled accounts and wrong passwords look and cost the same."""
         flow, loop = self._parts.passwords, asyncio.get_running_loop()
         if self._hashing >= MOST_HASHING:
-            raise TooMany("Too many people are signing in at this moment.", next_step="Try again in a few seconds.")
+            raise TooMany("Too many people are signing in at this moment.", seconds=FEW_SECONDS)
         self._hashing += 1
         try:
             attempt = await asyncio.to_thread(flow.begin, token, username, request)
@@ -152,7 +155,7 @@ class SignInDesk:
         """Start a method of those that send something; `device` is what people may be told of who asks.
         Raises `SendFailed` as well."""
         if self._sending >= MOST_SENDING:
-            raise TooMany("Too many messages are being sent at this moment.", next_step="Try again in a few seconds.")
+            raise TooMany("Too many messages are being sent at this moment.", seconds=FEW_SECONDS)
         self._sending += 1
         try:
             run = asyncio.get_running_loop().run_in_executor

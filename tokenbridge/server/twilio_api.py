@@ -1,4 +1,5 @@
-"""Where Twilio tells which key was pressed in a call (TwiML, <Gather>). Only what Twilio has signed is read.
+"""Where Twilio tells which key was pressed in a call (TwiML, <Gather>), and what became of a message (StatusCallback).
+Only what Twilio has signed is read.
 
 https://www.twilio.com/docs/usage/security, "Validating requests".
 """
@@ -9,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
@@ -17,29 +19,50 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tokenbridge.errors import BadRequest, OriginRefused
+from tokenbridge.server.deliveries import Deliveries
 from tokenbridge.server.senders import twilio
 from tokenbridge.server.voice_calls import VoiceCalls
 
 router = APIRouter(include_in_schema=False)
+reports = APIRouter(include_in_schema=False)
 
 MAX_FIELDS: Final = 100
 MAX_HANDLE: Final = 64
+_UNDELIVERED: Final = frozenset({"failed", "undelivered"})
+_ERROR: Final = re.compile(r"[0-9]{1,6}")
 
 
 @router.post(twilio.ANSWERS + "{handle}")
 async def pressed(handle: str, request: Request) -> Response:
     """Answers what is said in the call then. Raises `OriginRefused` for what Twilio has not signed."""
-    lines: twilio.Lines = request.app.state.twilio
     calls: VoiceCalls = request.app.state.voice_calls
-    fields = _fields(await request.body())
-    address = f"{lines.callback}{twilio.ANSWERS}{handle}"
-    wanted = signature(lines.token, address, fields)
-    given = request.headers.get("x-twilio-signature", "")
-    if len(handle) > MAX_HANDLE or not hmac.compare_digest(wanted, given.encode("utf-8", "surrogatepass")):
-        raise OriginRefused("That does not come from the telephone service.")
+    fields = await _signed(request, request.app.state.twilio, twilio.ANSWERS, handle)
     request_id = str(request.state.request_id)
     heard = await asyncio.to_thread(calls.pressed, handle, fields.get("Digits", ""), request_id)
     return Response(twilio.spoken(heard), media_type="application/xml")
+
+
+@reports.post(twilio.REPORTS + "{reference}", status_code=204)
+async def delivered(reference: str, request: Request) -> Response:
+    """Says nothing, whatever there is of that reference. Raises `OriginRefused` for what Twilio has not signed."""
+    desk: Deliveries = request.app.state.deliveries
+    fields = await _signed(request, request.app.state.reports.twilio, twilio.REPORTS, reference)
+    status, error = fields.get("MessageStatus", ""), fields.get("ErrorCode", "")
+    if status in _UNDELIVERED:
+        code = int(error) if _ERROR.fullmatch(error) else 0
+        why, gone = f"{status}, error {code}", twilio.is_recipient(code)
+        await asyncio.to_thread(desk.failed, reference, why, str(request.state.request_id), unreachable=gone)
+    return Response(status_code=204)
+
+
+async def _signed(request: Request, lines: twilio.Lines, path: str, name: str) -> dict[str, str]:
+    """The fields of a request to `path` and `name`, once it is clear that Twilio has signed them."""
+    fields = _fields(await request.body())
+    wanted = signature(lines.token, f"{lines.callback}{path}{name}", fields)
+    given = request.headers.get("x-twilio-signature", "")
+    if len(name) > MAX_HANDLE or not hmac.compare_digest(wanted, given.encode("utf-8", "surrogatepass")):
+        raise OriginRefused("That does not come from the telephone service.")
+    return fields
 
 
 def signature(token: str, address: str, fields: Mapping[str, str]) -> bytes:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.server.conftest import Databases, Person, now
+from tests.server.conftest import Databases, Person, SoftCard, now
 from tests.server.key_bench import KeyBench, hardware_model, key_options
 from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
 from tests.server.portal.test_admin import granted, number
+from tests.server.portal.test_card_pages import bridge, ref_on
 from tests.server.portal.test_lost import by_card, fields, have, trail
 from tests.software_key import Maker, SoftwareKey
+from tokenbridge.rig.pki import Profile
 from tokenbridge.rp.certificate import Certificate
 from tokenbridge.server.operator import admins, people, security_keys
 from tokenbridge.server.operator.suspensions import set_suspended
@@ -228,6 +230,34 @@ class TestTheOwner:
         assert answer.is_redirect
         assert answer.headers["location"].startswith("/sign-in")
         assert refused(portal, person) == ""
+
+
+class TestTheBridge:
+    def test_a_hand_over_by_a_suspended_card_signs_nobody_in(self, portal: Portal, visitor: Visitor):
+        person = portal.bench.person()
+        visitor.get("/sign-in")
+        ref = ref_on(visitor.post("/sign-in/card", {"username": ""}))
+        with portal.bench.office() as office:
+            set_suspended(office, Kind.CARD, card_number(portal, person.username), suspended=True)
+        answer = bridge(portal, ref, person)
+        assert (answer.status_code, answer.json()["error"]["reason"]) == (403, "suspended")
+
+    def test_a_renewed_certificate_of_a_suspended_card_is_not_added(
+        self, portal: Portal, at: KeyBench, visitor: Visitor
+    ):
+        """With a key that could lift it: so it is told to do that."""
+        card = portal.bench.card()
+        person = portal.bench.person(card=card)
+        by_key(portal, at, visitor, at.register(person.username, at.key()))
+        with portal.bench.office() as office:
+            set_suspended(office, Kind.CARD, card_number(portal, person.username), suspended=True)
+        renewed = portal.bench.pki.issue(card.key.public_key(), Profile(uid="999000000009"), now=now())
+        again = Person(username="", card=SoftCard(key=card.key, certificate=renewed), totp=person.totp)
+        visitor.get("/self-service/cards/add")
+        onward = str(bridge(portal, ref_on(visitor.post("/self-service/cards/add")), again).json()["continue"])
+        page = visitor.get(onward.removeprefix(portal.origin))
+        assert (page.status_code, "This card is suspended" in page.text) == (409, True)
+        assert refused(portal, again) == "suspended"
 
 
 class TestRemovingACard:

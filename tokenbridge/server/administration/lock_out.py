@@ -42,7 +42,7 @@ class Survey:
     def effect(self, tx: Session, by: Authority, change: Change, now: dt.datetime) -> Effect:
         """Raises `TooMany` when others are being answered."""
         if not self._room.acquire(timeout=PATIENCE):
-            raise TooMany("Accounts are being compared for somebody else.")
+            raise TooMany("Accounts are being compared for somebody else.", seconds=int(SECONDS))
         try:
             comparison = Comparison(tx=tx, before=change.before, after=change.after, now=now)
             return comparison.effect(by.live.account, change.address, SECONDS, issuer=change.issuer)

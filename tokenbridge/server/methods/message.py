@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 from typing import Final
@@ -11,10 +12,11 @@ from tokenbridge.errors import NotAllowedNow, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, numbers
 from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.message_limits import MessageLimits
 from tokenbridge.server.methods.base import Case, Outgoing, Setup
 from tokenbridge.server.numbers import NumberRules
 from tokenbridge.server.senders.port import Channel, Message
-from tokenbridge.server.store import phones, sent_codes, throttle
+from tokenbridge.server.store import phones, sent_codes
 from tokenbridge.server.store.method_schema import Phone
 from tokenbridge.server.store.phones import NewPhone
 from tokenbridge.server.store.sent_codes import NewCode, Stage
@@ -29,6 +31,7 @@ class MessageMethod:
     method: Method
     keys: KeyBook
     rules: NumberRules
+    limits: MessageLimits
     name: str
     site: str
     also: frozenset[Method] = frozenset()
@@ -48,11 +51,11 @@ class MessageMethod:
             whatsapp=Method.WHATSAPP in {self.method, *self.also},
         )
         row = phones.add(case.tx, case.account, new, case.now)
-        outgoing = self._reserve(case, row, _setup_ref(case.account))
+        outgoing = self._reserve(case, row, setup_ref(case.account))
         return Setup(shown={"phone": row.id}, outgoing=outgoing)
 
     def confirm(self, case: Case, code: str) -> str:
-        ref = _setup_ref(case.account)
+        ref = setup_ref(case.account)
         problem = self._compare(case, ref, code)
         sent = sent_codes.newest(case.tx, ref)
         if problem or sent is None or sent.phone_id is None:
@@ -71,23 +74,26 @@ class MessageMethod:
     def _reserve(self, case: Case, row: Phone, ref: str) -> Outgoing:
         free = sent_codes.free_at(case.tx, case.account, case.now)
         if free > case.now:
-            seconds = int((free - case.now).total_seconds()) + 1
-            raise TooMany("A message was sent a short time ago.", next_step=f"Wait {seconds} seconds, then try again.")
-        check_limits(case, row)
-        code = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
+            seconds = math.ceil((free - case.now).total_seconds())
+            raise TooMany("A message was sent a short time ago.", seconds=seconds)
+        self.limits.count(case, row)
+        code, reference = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", keys.new_token()
         new = NewCode(
             account_id=case.account,
             ref=ref,
             method=self.method,
             phone_id=row.id,
             code_hash=self.keys.ring().seal(self._bound(ref, code)),
+            reference=keys.hash_token(reference),
         )
         number = self.keys.ring().decrypt(row.number, context=numbers.context(case.account)).decode()
         return Outgoing(
             code_id=sent_codes.reserve(case.tx, new, case.now),
             phone_id=row.id,
             method=self.method,
-            message=Message(channel=Channel(str(self.method)), to=number, text=self._text(code), code=code),
+            message=Message(
+                channel=Channel(str(self.method)), to=number, text=self._text(code), code=code, reference=reference
+            ),
             sent_to=numbers.masked(number),
             resend_at=sent_codes.free_at(case.tx, case.account, case.now),
             expires_at=case.now + sent_codes.LIFETIME,
@@ -116,16 +122,6 @@ class MessageMethod:
         )
 
 
-def check_limits(case: Case, row: Phone) -> None:
-    """Count a message or call. Raises `TooMany` beyond what an account, a number or the whole server gets."""
-    limits = (
-        (throttle.MESSAGES_ACCOUNT, str(case.account)),
-        (throttle.MESSAGES_NUMBER, row.number_hash),
-        (throttle.MESSAGES, ""),
-    )
-    if not all([throttle.allow(case.tx, limit, name, case.now) for limit, name in limits]):
-        raise TooMany("Too many messages were sent.", next_step="Use another method, or try again in an hour.")
-
-
-def _setup_ref(account: int) -> str:
+def setup_ref(account: int) -> str:
+    """What a code that confirms a number belongs to."""
     return keys.hash_token(f"set-up:{account}")

@@ -10,8 +10,8 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import numbers
 from tokenbridge.server.approvals import Approvals
 from tokenbridge.server.keys import KeyBook
+from tokenbridge.server.message_limits import MessageLimits
 from tokenbridge.server.methods.base import Case, Question
-from tokenbridge.server.methods.message import check_limits
 from tokenbridge.server.senders.port import Channel, Message, Senders
 from tokenbridge.server.store import phones
 
@@ -23,13 +23,14 @@ class VoiceMethod:
     questions: Approvals
     keys: KeyBook
     senders: Senders
+    limits: MessageLimits
     name: str
 
     def start(self, case: Case) -> Question:
         row = phones.reached_by(case.tx, case.account, Method.VOICE)
         if row is None:
             raise NotAllowedNow("There is no number for that.", next_step="Use another method.")
-        check_limits(case, row)
+        self.limits.count(case, row)
         number = self.keys.ring().decrypt(row.number, context=numbers.context(case.account)).decode()
         tell = partial(self._call, number)
         return self.questions.ask(case, Method.VOICE, tell, sent_to=numbers.masked(number), numbered=False)

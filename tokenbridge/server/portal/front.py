@@ -15,9 +15,10 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.wording import listing
-from tokenbridge.server import keys
+from tokenbridge.server import keys, problems
 from tokenbridge.server.administration.desks import Administration
 from tokenbridge.server.app_passwords import AppPasswordDesk
+from tokenbridge.server.deliveries import Deliveries
 from tokenbridge.server.hand_over import HandOverDesk
 from tokenbridge.server.key_desk import KeyDesk
 from tokenbridge.server.keys import KeyBook
@@ -90,6 +91,7 @@ class Front:
     resets: PasswordResetDesk | None
     own_cards: OwnCards
     own_sessions: OwnSessions
+    deliveries: Deliveries
     lost: LostThings
     suspensions: Suspensions
     activity: Activity
@@ -120,6 +122,7 @@ class Front:
         found = self.templates.get_template(template)
         html = found.render(front=self, nonce=nonce, zone_name=local, when=self.when, **values)
         headers = {**HEADERS, "content-security-policy": policy.format(nonce=nonce, reach=reach and f" {reach}")}
+        headers |= problems.waiting(values.get("error"))
         return HTMLResponse(html, status, headers)
 
     def when(self, at: dt.datetime) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from tokenbridge.errors import BadRequest, LastFactor, NumberUnfit, Rejected, SendFailed, TooMany
+from tokenbridge.errors import BadRequest, LastFactor, NumberUnfit, Rejected, SendFailed, SendFault, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
 from tokenbridge.server.portal.front import see_other
@@ -42,6 +43,20 @@ async def send(member: SignedIn) -> Response:
     except (NumberUnfit, SendFailed, TooMany) as err:
         return member.page("phone-add.html", int(problems.status(err)), error=err, number=number)
     return member.page("phone-confirm.html", sent_to=offer.begun.sent_to if offer.begun is not None else "")
+
+
+@router.get("/self-service/phone/message")
+async def message(member: SignedIn) -> Response:
+    """Whether the message did not get there, for the page that waits for its code."""
+    found = await asyncio.to_thread(member.front.deliveries.undelivered_setup, member.session)
+    return JSONResponse({"undelivered": found is not None})
+
+
+@router.get("/self-service/phone/undelivered")
+async def undelivered(member: SignedIn) -> Response:
+    error = SendFailed(SendFault.RECIPIENT)
+    error.message, error.hint = "The message could not be delivered.", "Check the number, or use another one."
+    return member.page("phone-add.html", error=error, number="")
 
 
 @router.post("/self-service/phone/confirm")

@@ -40,7 +40,7 @@ def page(front: Front, path: str, error: TokenbridgeError, request_id: str, stat
         return _sign_in(path)
     shown = problems.BLAND if isinstance(error, SetupError) else error
     code = status or int(problems.status(error))
-    answer = front.bare_page(
+    return front.bare_page(
         "error.html",
         code,
         title="Sign in again for this" if isinstance(error, StepUp) else _TITLES.get(code, "Sorry, that did not work"),
@@ -49,9 +49,6 @@ def page(front: Front, path: str, error: TokenbridgeError, request_id: str, stat
         request_id=request_id,
         again=local_path(path) if isinstance(error, StepUp) else "",
     )
-    if code == 429:
-        answer.headers["retry-after"] = "60"
-    return answer
 
 
 def fault(front: Front, scope: Scope, error: TokenbridgeError, request_id: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from fastapi import APIRouter
@@ -105,6 +106,14 @@ async def asked(visit: Visitor) -> Response:
     return JSONResponse({"waiting": found is not None and found.waiting})
 
 
+@router.get("/password-reset/message")
+async def message(visit: Visitor) -> Response:
+    """Whether the message did not get there, for the page that waits for its code."""
+    _desk(visit)
+    found = await asyncio.to_thread(visit.front.deliveries.undelivered, _token(visit))
+    return JSONResponse({"undelivered": found is not None})
+
+
 @router.get("/password-reset/new")
 async def ask_new(visit: Visitor) -> Response:
     standing = await _standing(visit)
@@ -178,6 +187,7 @@ async def _step_page(
     wanted = str(by or visit.fields.get("by") or visit.request.query_params.get("by", ""))
     shown = next((method for method in ways if method == wanted), ways[0])
     asked = await _desk(visit).asked(_token(visit)) if shown in APPROVED_ELSEWHERE else None
+    lost = await asyncio.to_thread(visit.front.deliveries.undelivered, _token(visit))
     return visit.front.page(
         visit,
         "reset-step.html",
@@ -185,10 +195,12 @@ async def _step_page(
         error=error,
         by=str(shown),
         sent=sent or visit.text("sent", MAX_SENT),
+        undelivered=str(lost) if lost is shown else "",
         asked=asked if asked is not None and asked.method is shown else None,
         others=[str(method) for method in ways if method is not shown],
         second=standing.stage is Stage.SECOND,
         step_at=STEP,
         send_at="/password-reset/send",
         poll_at="/password-reset/approval",
+        message_at="/password-reset/message",
     )

@@ -121,6 +121,14 @@ async def asked(visit: Visitor) -> Response:
     return JSONResponse({"waiting": found is not None and found.waiting})
 
 
+@router.get("/sign-in/message")
+async def message(visit: Visitor) -> Response:
+    """Whether the message did not get there, for the page that waits for its code; it then opens anew."""
+    token = cookies.get(visit.request, cookies.SIGN_IN)
+    found = await asyncio.to_thread(visit.front.deliveries.undelivered, token)
+    return JSONResponse({"undelivered": found is not None})
+
+
 @router.post("/sign-in/send")
 async def send(visit: Visitor) -> Response:
     """Have a message sent, or the telephone asked. WhatsApp may turn out to be a text message; the page says what it
@@ -279,6 +287,8 @@ async def _step_page(
     by = next((method for method in ways if method == asked), ways[0] if ways else None)
     if by is None:
         raise NotAllowedNow
+    token = cookies.get(visit.request, cookies.SIGN_IN)
+    lost = await asyncio.to_thread(visit.front.deliveries.undelivered, token)
     return visit.front.page(
         visit,
         "step.html",
@@ -286,6 +296,7 @@ async def _step_page(
         error=error,
         by=str(by),
         sent=sent or visit.text("sent", MAX_SENT),
+        undelivered=str(lost) if lost is by else "",
         asked=waiting.asked if waiting.asked is not None and waiting.asked.method is by else None,
         others=[str(method) for method in ways if method is not by],
         sentence=await asyncio.to_thread(visit.front.activity.sentence, waiting.ref),

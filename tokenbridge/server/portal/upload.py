@@ -94,10 +94,11 @@ Uploads = Annotated[Upload, Depends(upload)]
 def _permit(who: Admin, task: Task) -> None:
     who.desks.directory.may(who.session, task, who.request_id)
     changes = who.desks.directory.gate.changes
+    now = changes.clock()
     with changes.database.write() as tx:
-        allowed = throttle.allow(tx, UPLOADS, str(who.authority.live.account.id), changes.clock())
+        allowed = throttle.allow(tx, UPLOADS, str(who.authority.live.account.id), now)
     if not allowed:
-        raise TooMany
+        raise TooMany(seconds=throttle.wait(UPLOADS, now))
 
 
 async def _parts(request: Request, most: int) -> tuple[list[tuple[str, str]], dict[str, bytes]]:

@@ -60,6 +60,7 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "card-suspended": "Card suspended",
         "key-suspended": "Security key suspended",
         "suspension-lifted": "Suspension of a card or key lifted",
+        "message-undelivered": "A message to your phone could not be delivered",
         "approval-asked": "Asked on your phone",
         "approval-given": "Approved on your phone",
         "approval-denied": "Declined on your phone",

@@ -37,8 +37,9 @@ class PasswordChange:
 
     def _counted(self, session_token: str, request: str) -> str | None:
         with self.changes.permitted(session_token, "change the password", request) as (tx, live):
-            if not throttle.allow(tx, throttle.PASSWORDS, live.account.username, self.changes.clock()):
-                raise TooMany
+            now = self.changes.clock()
+            if not throttle.allow(tx, throttle.PASSWORDS, live.account.username, now):
+                raise TooMany(seconds=throttle.wait(throttle.PASSWORDS, now))
             return live.account.password_hash
 
     def _refused(self, session_token: str, request: str) -> None:

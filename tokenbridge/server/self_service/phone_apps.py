@@ -97,9 +97,10 @@ class PhoneAppEnrolment:
         `NotAnswered` before a telephone has used the code, Rejected(CODE_WRONG) for a wrong number, and `NotAllowedNow`
         when the code is too old, or there are no tries left."""
         with self.changes.permitted(session_token, "set up a phone app", request) as (tx, live):
-            if not throttle.allow(tx, throttle.CODES, str(live.account.id), self.changes.clock()):
-                raise TooMany
-            row = phone_apps.enrolment(tx, _ref(code), self.changes.clock())
+            now = self.changes.clock()
+            if not throttle.allow(tx, throttle.CODES, str(live.account.id), now):
+                raise TooMany(seconds=throttle.wait(throttle.CODES, now))
+            row = phone_apps.enrolment(tx, _ref(code), now)
             if row is None or row.account_id != live.account.id:
                 raise NotAllowedNow("That took too long, or was tried too often.", next_step="Begin again.")
             if row.number is None:

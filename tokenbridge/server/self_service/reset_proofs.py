@@ -126,7 +126,11 @@ class ResetProofs:
         sign-in."""
         now = self.resets.changes.clock()
         if not password_resets.count_try(tx, row.ref, now):
-            raise TooMany("Too many attempts in this password reset.", next_step="Begin again from the sign-in page.")
+            raise TooMany(
+                "Too many attempts in this password reset.",
+                seconds=None,
+                next_step="Begin again from the sign-in page.",
+            )
         for limit in self._limits(row):
             gate.count(tx, limit, row.counted_as, now)
 

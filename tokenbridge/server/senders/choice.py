@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,10 +21,27 @@ from tokenbridge.server.senders.twilio import Lines, Twilio
 from tokenbridge.server.settings import Settings, is_loopback
 
 MAX_SECRET: Final = 4096
+LEAST_TOKEN: Final = 20
 _SID: Final = re.compile(r"AC[0-9a-f]{32}")
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+")
 _REGION: Final = re.compile(r"[A-Z]{2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """`notify` is the token that GOV.UK Notify shows, `twilio` by what Twilio signs; empty and None: they tell
+    nothing."""
+
+    notify: str = ""
+    twilio: Lines | None = None
+
+    def __repr__(self) -> str:
+        return f"Reports({bool(self.notify)}, {self.twilio})"
+
+    @property
+    def any(self) -> bool:
+        return bool(self.notify) or self.twilio is not None
 
 
 def senders_of(settings: Settings, outbox: Sender) -> Senders:
@@ -63,7 +81,13 @@ def _notify(settings: Settings, client: httpx.Client) -> Notify:
     if not settings.notify_template:
         raise SetupError("notify_template is not set.", next_step="Make a template with the text ((message)).")
     key = NotifyKey.parse(_secret(settings.notify_key_file, "notify_key_file"))
-    return Notify(http=client, url=_url(settings.notify_url, "notify_url"), key=key, template=settings.notify_template)
+    return Notify(
+        http=client,
+        url=_url(settings.notify_url, "notify_url"),
+        key=key,
+        template=settings.notify_template,
+        reports=settings.notify_callback_token_file is not None,
+    )
 
 
 def _twilio(settings: Settings, client: httpx.Client) -> Twilio:
@@ -83,6 +107,7 @@ def _twilio(settings: Settings, client: httpx.Client) -> Twilio:
         voice_sender=settings.twilio_voice_from,
         callback=_callback(settings),
         template=settings.twilio_whatsapp_template,
+        reports=settings.twilio_reports,
     )
 
 
@@ -91,6 +116,29 @@ def lines_of(settings: Settings) -> Lines | None:
     if settings.outbox or not settings.twilio_voice_from:
         return None
     return Lines(callback=_callback(settings), token=_token(settings))
+
+
+def reports_of(settings: Settings) -> Reports:
+    """Who may tell what became of messages. Raises `SetupError`."""
+    if settings.outbox:
+        return Reports()
+    by_twilio = settings.twilio_reports and (settings.sms_sender == "twilio" or settings.twilio_whatsapp_from)
+    return Reports(
+        notify=_notify_token(settings) if settings.sms_sender == "notify" else "",
+        twilio=Lines(callback=_callback(settings), token=_token(settings)) if by_twilio else None,
+    )
+
+
+def _notify_token(settings: Settings) -> str:
+    if settings.notify_callback_token_file is None:
+        return ""
+    found = _secret(settings.notify_callback_token_file, "notify_callback_token_file")
+    if len(found) < LEAST_TOKEN or not found.isascii() or not found.isprintable() or " " in found:
+        raise SetupError(
+            f"The token of notify_callback_token_file has {LEAST_TOKEN} characters at least, and no blanks.",
+            next_step="Make one: openssl rand -hex 24",
+        )
+    return found
 
 
 def _callback(settings: Settings) -> str:

@@ -43,10 +43,13 @@ class NotifyKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notify:
+    """`reports`: it tells what became of a message, by the reference that it was given."""
+
     http: httpx.Client
     url: str
     key: NotifyKey
     template: str
+    reports: bool = False
 
     def send(self, message: Message) -> None:
         """Raises `SendFailed`."""
@@ -64,6 +67,7 @@ class Notify:
             "phone_number": message.to,
             "template_id": self.template,
             "personalisation": {"message": message.text},
+            **({"reference": message.reference} if self.reports else {}),
         }
         headers = {"Authorization": f"Bearer {token}"}
         return self.http.build_request("POST", f"{self.url}/v2/notifications/sms", json=body, headers=headers)

@@ -23,7 +23,7 @@ class Message:
     """`to` is E.164, or an address for mail, which alone has a `subject`.
 
     `code` is the code alone, for services that have their own text. The text of a call is spoken, and the key that is
-    pressed then is told to the server with `answer`.
+    pressed then is told to the server with `answer`. `reference` is what a report of its delivery calls it.
     """
 
     channel: Channel
@@ -32,6 +32,7 @@ class Message:
     code: str = ""
     answer: str = ""
     subject: str = ""
+    reference: str = ""
 
     def __repr__(self) -> str:
         return f"Message({self.channel})"  # neither number nor code gets into a log

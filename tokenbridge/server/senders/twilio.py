@@ -19,6 +19,8 @@ _RECIPIENT: Final = frozenset({21211, 21214, 21217, 21408, 21610, 21612, 21614, 
 
 ANSWERS: Final = "/hooks/twilio/voice/"
 """Where a pressed key is told to, followed by the call's handle: `twilio_api`."""
+REPORTS: Final = "/hooks/twilio/message/"
+"""Where it is told what became of a message, followed by its reference: `twilio_api`."""
 RING_SECONDS: Final = 30
 CALL_SECONDS: Final = 60
 _KEY_SECONDS: Final = 10
@@ -38,7 +40,8 @@ class Lines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twilio:
-    """`template` is the ContentSid of an approved WhatsApp template with the code as its variable 1."""
+    """`template` is the ContentSid of an approved WhatsApp template with the code as its variable 1. `reports`: it is
+    asked to tell what became of a message."""
 
     http: httpx.Client
     url: str
@@ -49,6 +52,7 @@ class Twilio:
     voice_sender: str = ""
     callback: str = ""
     template: str = ""
+    reports: bool = False
 
     def __repr__(self) -> str:
         return f"Twilio({self.account})"
@@ -80,9 +84,10 @@ class Twilio:
                 "Timeout": str(RING_SECONDS),
                 "TimeLimit": str(CALL_SECONDS),
             }
+        told = {"StatusCallback": f"{self.callback}{REPORTS}{message.reference}"} if self.reports else {}
         if message.channel is Channel.SMS:
-            return {"To": message.to, "From": self.sender, "Body": message.text}
-        form = {"To": f"whatsapp:{message.to}", "From": f"whatsapp:{self.whatsapp_sender}"}
+            return {"To": message.to, "From": self.sender, "Body": message.text, **told}
+        form = {"To": f"whatsapp:{message.to}", "From": f"whatsapp:{self.whatsapp_sender}", **told}
         if not self.template:
             return {**form, "Body": message.text}
         return {**form, "ContentSid": self.template, "ContentVariables": json.dumps({"1": message.code})}
@@ -116,7 +121,12 @@ def _say(parent: ElementTree.Element, text: str) -> None:
     ElementTree.SubElement(parent, "Say", {"language": _LANGUAGE}).text = text
 
 
+def is_recipient(code: object) -> bool:
+    """Whether an error says that this number can't be reached by this channel."""
+    return code in _RECIPIENT
+
+
 def _fault(status: int, code: object) -> SendFault:
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return SendFault.LIMITED
-    return SendFault.RECIPIENT if code in _RECIPIENT else SendFault.REFUSED
+    return SendFault.RECIPIENT if is_recipient(code) else SendFault.REFUSED

@@ -2,6 +2,7 @@
 import { initAll } from "./nhsuk/nhsuk-frontend.min.js";
 import "./approval.js";
 import "./door.js";
+import "./message.js";
 
 document.body.classList.add("js-enabled", "nhsuk-frontend-supported");
 initAll();

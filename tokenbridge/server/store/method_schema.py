@@ -51,7 +51,8 @@ class SentCode(Base):
     """A message. `ref` says for what: the hash of a sign-in's token, or that of an enrolment.
 
     `code_hash` is made with the key file. Without `phone_id` the number was removed since: the code is nothing then,
-    but still counts for the wait before the next one. The stages are those of `sent_codes.Stage`.
+    but still counts for the wait before the next one. The stages are those of `sent_codes.Stage`. `reference` is the
+    hash of what the service that sends it calls it in its report; None: it is older than that column.
     """
 
     __tablename__ = "sent_codes"
@@ -63,6 +64,7 @@ class SentCode(Base):
     phone_id: Mapped[int | None] = mapped_column(ForeignKey("phones.id", ondelete="SET NULL"))
     code_hash: Mapped[str] = mapped_column(String(64))
     stage: Mapped[str] = mapped_column(String(16))
+    reference: Mapped[str | None] = mapped_column(String(64), unique=True)
     tries: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
     expires_at: Mapped[dt.datetime] = mapped_column(Utc)

@@ -26,13 +26,15 @@ WINDOW: Final = dt.timedelta(minutes=15)
 
 @unique
 class Stage(StrEnum):
-    """Reserved before it is sent, so that a crash in between leaves nothing that could be used."""
+    """Reserved before it is sent, so that a crash in between leaves nothing that could be used. FAILED: it was not
+    taken; UNDELIVERED: it was, but did not get there."""
 
     RESERVED = "reserved"
     SENT = "sent"
     USED = "used"
     VOID = "void"
     FAILED = "failed"
+    UNDELIVERED = "undelivered"
 
 
 _LIVE: Final = (Stage.RESERVED, Stage.SENT)
@@ -45,6 +47,7 @@ class NewCode:
     method: Method
     phone_id: int
     code_hash: str
+    reference: str
 
 
 def reserve(tx: Session, new: NewCode, now: dt.datetime) -> int:
@@ -69,7 +72,7 @@ def free_at(tx: Session, account_id: int, now: dt.datetime) -> dt.datetime:
     """
     hold_account(tx, account_id)
     counted = (SentCode.account_id == account_id, SentCode.created_at > now - WINDOW)
-    tried = SentCode.stage.not_in((Stage.USED, Stage.FAILED))
+    tried = SentCode.stage.not_in((Stage.USED, Stage.FAILED, Stage.UNDELIVERED))
     times = list(tx.scalars(select(SentCode.created_at).where(*counted, tried).order_by(SentCode.created_at)))
     return times[-1] + wait_after(len(times)) if times else now
 
@@ -89,6 +92,15 @@ def mark(tx: Session, code_id: int, before: Stage, after: Stage) -> bool:
     """Move one on; False when it is not at `before` any more. Only one caller is told True."""
     change = update(SentCode).where(SentCode.id == code_id, SentCode.stage == before).values(stage=after)
     return tx.connection().execute(change).rowcount == 1
+
+
+def undelivered(tx: Session, reference: str) -> SentCode | None:
+    """The message of this `reference` did not get there: its code is nothing from now on. None when there is no such
+    message, or it was used, replaced or reported before: only one caller gets it."""
+    fits = (SentCode.reference == reference, SentCode.stage.in_(_LIVE))
+    change = update(SentCode).where(*fits).values(stage=Stage.UNDELIVERED).returning(SentCode.id)
+    found = tx.connection().execute(change).scalar_one_or_none()
+    return None if found is None else tx.get(SentCode, found)
 
 
 def newest(tx: Session, ref: str) -> SentCode | None:

@@ -32,10 +32,6 @@ RESETS_IN_A_ROW: Final = Limit(kind="resets", most=100, minutes=24 * 60)
 """As the two above, for the first code of a password reset: who knows nothing but a name can use these up, and must
 not keep anybody from signing in by it."""
 ENROLMENTS: Final = Limit(kind="enrolment", most=10)
-MESSAGES_ACCOUNT: Final = Limit(kind="messages-account", most=10, minutes=60)
-MESSAGES_NUMBER: Final = Limit(kind="messages-number", most=10, minutes=60)
-MESSAGES: Final = Limit(kind="messages", most=3000, minutes=60)
-"""All that a server sends: what somebody with many stolen passwords can make it cost."""
 APPROVALS: Final = Limit(kind="approvals", most=10, minutes=60)
 """How often an account is asked on its telephone: what somebody who has the password can bother people with."""
 REPORTS: Final = Limit(kind="report", most=1)
@@ -75,6 +71,12 @@ def allow(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
     last = minute - minute % limit.minutes + limit.minutes - 1
     count = connection.execute(_COUNT[connection.dialect.name], {"which": key(limit, name), "last": last, **span})
     return bool(count.scalar_one() <= limit.most)
+
+
+def wait(limit: Limit, now: dt.datetime) -> int:
+    """In how many seconds the count of `limit` begins again, for every name alike."""
+    span = limit.minutes * 60
+    return span - int(now.timestamp()) % span
 
 
 def spent(tx: Session, limit: Limit, name: str, now: dt.datetime) -> bool:
