@@ -74,8 +74,8 @@ def test_undecided_evidence_is_challenged_by_password_and_code() -> None:
     assert (got.outcome, got.methods, got.suppressed) == (CHALLENGE, (Method.PASSWORD, Method.TOTP), ())
     assert got.reasons[0].code == "undecided:revocation-unreachable"
     assert got.sentence == (
-        "One more step is needed (password, then authenticator-app code): "
-        "it could not be checked whether the certificate is still valid."
+        "It could not be checked whether the certificate is still valid. "
+        "One more step is needed: password, then authenticator-app code."
     )
     assert decided(PASSWORD, doubts=(DOUBT,)).methods == (Method.TOTP,)
     assert decided(PASSWORD, TOTP, doubts=(DOUBT,)).outcome is ALLOW

@@ -99,7 +99,8 @@ class TestCommand:
         assert told["rules"][3]["decision"] == "allow"
         assert "not in 10.20.0.0/16" in told["rules"][1]["why_not"][0]
         text = ask("explain", "--user", "alice", "-e", "key", "--signal", "many-failures")
-        assert "challenge  One more step is needed (authenticator-app code): unusual access" in text
+        assert "challenge  Unusual access: " in text
+        assert "One more step is needed: authenticator-app code." in text
         assert "▶ everybody: decides, challenge" in text
         night = ask("explain", "-e", "key", "--network", "10.20.1.1", "--at", "2026-07-01T23:00", "--client", "ward")
         assert "▶ ward computers at night: decides, allow" in night

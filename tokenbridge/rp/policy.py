@@ -201,7 +201,7 @@ class _Case:
             outcome=Outcome.CHALLENGE,
             reasons=reasons,
             methods=methods,
-            sentence=f"One more step is needed ({steps}): {_lower(reasons[0].text)}",
+            sentence=f"{_upper(reasons[0].text)} One more step is needed: {steps}.",
             rule=self.rule.name,
         )
 
@@ -289,6 +289,10 @@ def _refused(rule: Rule, given: Assurance) -> Decision:
     return Decision(
         outcome=Outcome.DENY, reasons=(reason,), sentence=f"Not signed in: {text}", rule=rule.name, assurance=given
     )
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _lower(text: str) -> str:
