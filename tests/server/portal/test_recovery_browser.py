@@ -169,15 +169,18 @@ def test_a_lost_key_with_and_without_another_one(window: Window):
     expect(window.page.locator("main")).to_contain_text("You have no security key yet")
 
 
-def test_with_less_than_the_lost_card_it_is_reported(window: Window, owner: Person):
+def test_with_less_than_the_lost_card_it_is_suspended_and_the_phone_reported(window: Window, owner: Person):
     person = owner
     window.sign_in(person.username)
     window.fill("Code of your authenticator app", person.code())
     window.press("Continue")
-    window.open("/self-service/lost/card")
+    window.open("/self-service/lost/phone-card")
     window.look("lost-weak")
     window.press("Report it as lost")
     window.look("lost-reported")
+    window.open("/self-service/lost/card")
+    window.press("Suspend what is chosen")
+    expect(window.page.locator("h1")).to_have_text("Suspended")
 
 
 def test_without_javascript_and_by_keyboard(portal: Portal, browser: Browser):

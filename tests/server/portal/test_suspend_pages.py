@@ -192,6 +192,18 @@ class TestTheOwner:
         assert "tell your Registration Authority" in done.text
         assert refused(portal, person) == "suspended"
         assert visitor.get(f"/self-service/lift/{issuer}").status_code == 403
+        assert ("reported", "lost: a card of bench") in trail(portal, person.username)
+
+    def test_a_card_by_its_issuers_word_is_something_that_is_left(self, portal: Portal, at: KeyBench, visitor: Visitor):
+        uid = UID.format(4)
+        person = portal.bench.person(card=portal.bench.card(uid), nhs_uid=uid)
+        by_card(portal, visitor, person)
+        visitor.get("/self-service/app/remove")
+        visitor.send("/self-service/app/remove", {"last": "yes"})
+        which = f"card-{card_number(portal, person.username)}"
+        visitor.get(f"/self-service/suspend/{which}")
+        done = visitor.send(f"/self-service/suspend/{which}")
+        assert "left" not in done.text, "another card of that issuer signs in"
 
     def test_with_a_strong_session_chosen_things_are_suspended_instead_of_removed(
         self, portal: Portal, at: KeyBench, visitor: Visitor

@@ -74,6 +74,7 @@ class Suspensions:
             found = [device for device in own if str(device.ref) in chosen and device.since is None]
             if not found:
                 raise BadRequest("Choose what shall be suspended.", next_step="Choose at least one card or key.")
+            issuers = tuple(device.issuer for device in found if device.issuer)
             may_change = bar.refusal(tx, live, now) is None
             ended = suspending.suspend(tx, account, found, now, keep=live.id)
             if account.password_hash is None and not suspending.any_left(tx, account, bar.trust) and not confirmed:
@@ -83,16 +84,18 @@ class Suspensions:
                 )
             for device in found:
                 self.changes.record(tx, f"{device.method}-suspended", live, request, name=device.name)
+            for issuer in issuers:
+                self.changes.record(tx, "reported", live, request, detail=f"lost: a card of {issuer}")
             if ended:
                 self.changes.record(tx, "signed-out-elsewhere", live, request, sessions_ended=ended)
-            bare = not accounts.enrolled(tx, account.id) & CORE
-            codes = new_set(tx, account.id, now) if may_change and (new_codes or bare) else ()
+            bare = not accounts.enrolled(tx, account.id) & CORE and not suspending.any_left(tx, account, bar.trust)
+            useful = may_change and account.password_hash is not None
+            codes = new_set(tx, account.id, now) if useful and (new_codes or bare) else ()
             if codes:
                 self.changes.record(tx, "recovery-codes-made", live, request)
             left = recovery.left(tx, account.id)
         names = tuple(device.name for device in found)
         self.notices.suspended(account, ", ".join(names))
-        issuers = tuple(device.issuer for device in found if device.issuer)
         return Suspended(names=names, issuers=issuers, sessions_ended=ended, codes=codes, bare=bare, recovery_left=left)
 
     def may_lift(self, session_token: str, ref: Ref, request: str) -> Device:
