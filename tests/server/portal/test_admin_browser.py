@@ -173,6 +173,7 @@ def test_a_file_that_is_too_large_is_told_and_the_page_stays_usable(window: Wind
 
 
 def test_an_authority_from_file_to_removal(window: Window):  # noqa: F811
+    window.portal.bench.distrust()
     signed_in(window)
     window.open("/admin/trust")
     window.look("admin-trust")
