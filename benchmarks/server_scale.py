@@ -158,7 +158,8 @@ def _print_all(found: Sequence[Found]) -> None:
         table(
             (
                 "processes", "sign-ins/s", f"against one (goal for two: {GOAL_RATIO})", "cores used by each",
-                "CPU of a sign-in, ms", "machine idle", f"p99 at half of that, ms (each round; goal: {GOAL_P99})", "idle then",
+                "CPU of a sign-in, ms", "machine idle", f"p99 at half of that, ms (each round; goal: {GOAL_P99})",
+                "idle then",
             ),
             rows,
         )
