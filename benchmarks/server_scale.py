@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 from benchmarks import cpu_groups
 from benchmarks.bench import percentile, table
@@ -37,6 +37,8 @@ SHARE = 0.25
 """Of a core, for each process that is apart."""
 APART = (1, 2, 3)
 GOAL_RATIO, GOAL_P99 = 1.8, 100
+TRIES = 3
+"""A round in which somebody else took what was to be spare is repeated."""
 SPARE = 0.1
 """Below that idle share of the machine the second set-up proves nothing."""
 
@@ -48,7 +50,7 @@ class Found:
 
     processes: int
     run: Run
-    late: list[float]
+    late: tuple[list[float], ...]
     idle: tuple[float, ...]
     idle_at_half: tuple[float, ...]
 
@@ -62,8 +64,13 @@ class Found:
         )
 
     @property
-    def p99(self) -> float:
-        return percentile(self.late, 0.99) * 1000
+    def p99s(self) -> list[float]:
+        """Of each round, in milliseconds."""
+        return [percentile(late, 0.99) * 1000 for late in self.late]
+
+    @property
+    def has_spare(self) -> bool:
+        return min(*self.idle, *self.idle_at_half) >= SPARE
 
 
 def run(*, seconds: float = SECONDS, rounds: int = ROUNDS, share: float = SHARE) -> None:
@@ -99,8 +106,11 @@ def _by_turns(
     found: dict[int, Found] = {}
     for _ in range(rounds):
         for processes in counts:
-            with serving(data, processes) as (load, pids), _limits(pids, share):
-                new = _driven(load, keys[: AT_ONCE if share is None else AT_ONCE_EACH * processes], pids, seconds)
+            for _ in range(TRIES):
+                with serving(data, processes) as (load, pids), _limits(pids, share):
+                    new = _driven(load, keys[: AT_ONCE if share is None else AT_ONCE_EACH * processes], pids, seconds)
+                if share is None or new.has_spare:
+                    break
             found[processes] = found[processes] + new if processes in found else new
     return list(found.values())
 
@@ -115,7 +125,7 @@ def _driven(load: Load, keys: list[SoftwareKey], pids: list[int], seconds: float
         best = flat_out(load, keys, seconds, pids)
     with cpu_groups.spare() as idle_at_half:
         late = at_rate(load, keys, best.rate / 2, seconds)
-    return Found(processes=len(pids), run=best, late=late, idle=tuple(idle), idle_at_half=tuple(idle_at_half))
+    return Found(processes=len(pids), run=best, late=(late,), idle=tuple(idle), idle_at_half=tuple(idle_at_half))
 
 
 # --- what is told --------------------------------------------------------------------------------------------------
@@ -124,8 +134,8 @@ def _driven(load: Load, keys: list[SoftwareKey], pids: list[int], seconds: float
 def _print_spare(found: Sequence[Found], share: float) -> None:
     print(f"\nby CPU groups: {cpu_groups.told(share)}; {AT_ONCE_EACH} sign-ins at once for each")
     for one in found:
-        if min(one.idle) < SPARE:
-            print(f"with {one.processes} the machine had too little to spare ({min(one.idle):.0%}): it proves nothing")
+        if not one.has_spare:
+            print(f"with {one.processes} the machine had too little to spare in some round: that row proves nothing")
     print()
 
 
@@ -139,7 +149,7 @@ def _print_all(found: Sequence[Found]) -> None:
             f"{one.run.cpu / one.run.seconds / one.processes:.2f}",
             f"{one.run.cpu / one.run.done * 1000:.2f}",
             f"{mean(one.idle):.0%}",
-            f"{one.p99:.0f}",
+            f"{median(one.p99s):.0f} ({', '.join(f'{p99:.0f}' for p99 in one.p99s)})",
             f"{mean(one.idle_at_half):.0%}",
         )
         for one in found
@@ -148,7 +158,8 @@ def _print_all(found: Sequence[Found]) -> None:
         table(
             (
                 "processes", "sign-ins/s", f"against one (goal for two: {GOAL_RATIO})", "cores used by each",
-                "CPU of a sign-in, ms", "machine idle", f"p99 at half of that rate, ms (goal: {GOAL_P99})", "idle then",
+                "CPU of a sign-in, ms", "machine idle", f"p99 at half of that, ms (each round; goal: {GOAL_P99})",
+                "idle then",
             ),
             rows,
         )
