@@ -265,7 +265,7 @@ def test_changes_are_told_by_mail(desk: Desk):
         if len(told) == 2:
             break
         time.sleep(0.05)
-    assert set(told) == {"Test Hospital: text message was set up", "Test Hospital: text message was removed"}
+    assert set(told) == {"Test Hospital: a phone number was set up", "Test Hospital: a phone number was removed"}
 
 
 def test_a_weak_session_sets_nothing_up(desk: Desk):
