@@ -18,6 +18,7 @@ import pyotp
 from playwright.sync_api import Browser, Page, expect
 
 from tests.looks import look
+from tests.patience import until
 from tokenbridge.rig.demo.stage import ADMINISTRATOR, NEWCOMER
 from tokenbridge.rig.workplace import PASSWORD
 
@@ -165,10 +166,7 @@ class Person:
         assert self.app is not None
         now = int(time.time()) // 30
         self._code = max(self._code + 1, now)
-        deadline = time.monotonic() + 40
-        while self._code > int(time.time()) // 30 + 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        until(lambda: self._code <= int(time.time()) // 30 + 1, "the app's next code")
         return self.app.at(self._code * 30)
 
     def signs_in(self) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -15,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.foreign.webauthn.conftest import _browser
+from tests.patience import ended, until
 from tokenbridge.rig.demo.stage import NEWCOMER
 from tokenbridge.rig.workplace import PASSWORD
 
@@ -118,17 +118,19 @@ def by_text_message_in_the_terminal(kept: Kept) -> None:
     ]
     trust = ssl.create_default_context(cafile=str(kept.directory / "server" / "tls" / "ca.pem"))
     with httpx.Client(verify=trust, trust_env=False) as client:
-        before = len(client.get(f"{kept.origin}/api/outbox").json()["messages"])
+
+        def texts() -> list[str]:
+            return [message["text"] for message in client.get(f"{kept.origin}/api/outbox").json()["messages"]]
+
+        before = len(texts())
         started = subprocess.Popen(
             command, env=kept.environ, stdout=subprocess.PIPE, text=True, pass_fds=(password, code)
         )
-        deadline = time.monotonic() + 40
-        while len(found := client.get(f"{kept.origin}/api/outbox").json()["messages"]) == before:
-            assert time.monotonic() < deadline
+        with ended(started):
+            until(lambda: started.poll() is not None or len(texts()) > before, "the text message")
             assert started.poll() is None
-            time.sleep(0.2)
-    os.write(code_in, re.findall(r"\b\d{6}\b", found[0]["text"])[0].encode() + b"\n")
-    output, _ = started.communicate(timeout=40)
+            os.write(code_in, re.findall(r"\b\d{6}\b", texts()[0])[0].encode() + b"\n")
+            output, _ = started.communicate(timeout=60)
     for descriptor in (password, password_in, code, code_in):
         os.close(descriptor)
     outcome = json.loads(output.splitlines()[-1])

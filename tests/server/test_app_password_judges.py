@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.patience import until
 from tests.server.app_bench import Desk, app_desk
 from tests.server.conftest import make_bench
 from tokenbridge.rig.pki import RigPki
+from tokenbridge.rig.ports import free_port
 
 DOCS = Path(__file__).parents[2] / "docs" / "app-passwords.md"
 INSTALLED = "/usr/local/lib/tokenbridge"
@@ -83,7 +84,8 @@ def apache(place: Path, port: int) -> Iterator[str]:
     (place / "apache.conf").write_text("\n".join(config), "utf-8")
     process = subprocess.Popen(["apache2", "-f", str(place / "apache.conf"), "-DFOREGROUND"])
     try:
-        wait_for(port, process)
+        until(lambda: process.poll() is not None or answers(port), "Apache")
+        assert process.poll() is None, (place / "apache.log").read_text()
         yield f"http://127.0.0.1:{port}/wiki/index.html"
     finally:
         process.terminate()
@@ -118,32 +120,17 @@ service anvil {{
     (place / "dovecot.conf").write_text(config, "utf-8")
     process = subprocess.Popen(["dovecot", "-F", "-c", str(place / "dovecot.conf")])
     try:
-        deadline = time.monotonic() + 20
-        while not (place / "run" / "auth-client").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline, (place / "dovecot.log").read_text()
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or (place / "run" / "auth-client").exists(), "Dovecot")
+        assert process.poll() is None, (place / "dovecot.log").read_text()
         yield
     finally:
         process.terminate()
         process.wait(20)
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-
-
-def free_port() -> int:
+def answers(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.foreign
