@@ -130,11 +130,12 @@ class TestStepUp:
             "/self-service/recovery-codes",
             "/self-service/password",
             "/self-service/keys/add",
+            "/self-service/phone/add",
             "/self-service/mfa",
         ):
             answer = visitor.get(path)
             assert answer.status_code == 403, path
-            assert "Error code: step-up" in answer.text
+            assert "Sign in again for this" in answer.text
             assert f'href="/sign-in?next={path}"' in answer.text
         visitor.get("/self-service")
         for path in ("/self-service/app/remove", "/self-service/recovery-codes", "/self-service/mfa"):
