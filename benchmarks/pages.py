@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, BrowserContext
 from benchmarks.bench import table
 from benchmarks.server_load import serving
 from tests.foreign.webauthn.conftest import _browser
-from tests.foreign_programs import free_port
 from tests.server.conftest import PASSWORD
 from tests.server.portal.test_phone_app_browser import PHONE
+from tokenbridge.rig.ports import free_port
 from tokenbridge.server.operator import office, people
 from tokenbridge.server.store.accounts import NewAccount
 

@@ -7,7 +7,6 @@ import os
 import re
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -15,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.foreign.webauthn.conftest import _browser
+from tests.patience import ended, until
 from tokenbridge.rig.demo.stage import NEWCOMER
 from tokenbridge.rig.workplace import PASSWORD
 
@@ -53,7 +53,8 @@ def test_from_nothing_to_a_lost_phone(me: Person) -> None:
         way(me)
         me.signs_out()
     by_text_message_in_the_terminal(me.kept)
-    by_recovery_code(me, codes[0])
+    me.uses_recovery_code(codes[0])
+    me.signed_in_by("password and recovery code")
     me.signs_out()
     loses_the_phone(me)
     gets_a_new_phone(me)
@@ -86,11 +87,9 @@ def adds_the_card(me: Person) -> None:
     me.follow("Add a smartcard")
     me.picture("card-add")
     me.press("Continue")
-    if by_the_door():
+    if me.kept.door_is_open:
         me.picture("card-at-the-door")
-    else:
-        me.sees("Show your smartcard")
-        me.shows_card_by_link()
+    me.shows_card()
     me.sees("Add this smartcard?")
     me.reads("000987654321")
     me.picture("card-confirm")
@@ -99,11 +98,6 @@ def adds_the_card(me: Person) -> None:
     me.reads("Your smartcard is added.")
     me.reads("my badge")
     me.picture("keys-and-cards")
-
-
-def by_the_door() -> bool:
-    """Whether the demo could open it: it is an administrator's to open."""
-    return os.getuid() == ROOT
 
 
 def by_text_message(me: Person) -> None:
@@ -124,17 +118,19 @@ def by_text_message_in_the_terminal(kept: Kept) -> None:
     ]
     trust = ssl.create_default_context(cafile=str(kept.directory / "server" / "tls" / "ca.pem"))
     with httpx.Client(verify=trust, trust_env=False) as client:
-        before = len(client.get(f"{kept.origin}/api/outbox").json()["messages"])
+
+        def texts() -> list[str]:
+            return [message["text"] for message in client.get(f"{kept.origin}/api/outbox").json()["messages"]]
+
+        before = len(texts())
         started = subprocess.Popen(
             command, env=kept.environ, stdout=subprocess.PIPE, text=True, pass_fds=(password, code)
         )
-        deadline = time.monotonic() + 40
-        while len(found := client.get(f"{kept.origin}/api/outbox").json()["messages"]) == before:
-            assert time.monotonic() < deadline
+        with ended(started):
+            until(lambda: started.poll() is not None or len(texts()) > before, "the text message")
             assert started.poll() is None
-            time.sleep(0.2)
-    os.write(code_in, re.findall(r"\b\d{6}\b", found[0]["text"])[0].encode() + b"\n")
-    output, _ = started.communicate(timeout=40)
+            os.write(code_in, re.findall(r"\b\d{6}\b", texts()[0])[0].encode() + b"\n")
+            output, _ = started.communicate(timeout=60)
     for descriptor in (password, password_in, code, code_in):
         os.close(descriptor)
     outcome = json.loads(output.splitlines()[-1])
@@ -179,7 +175,7 @@ def by_card_and_link(me: Person) -> None:
 
 def by_card_and_door(me: Person) -> None:
     """The page finds the bridge by itself; nothing is copied."""
-    if not by_the_door():
+    if not me.kept.door_is_open:
         return
     page, me.page = me.page, me.context.new_page()
     me.open("/sign-in")
@@ -187,13 +183,6 @@ def by_card_and_door(me: Person) -> None:
     me.signed_in_by(CARD)
     me.page.close()
     me.page = page
-
-
-def by_recovery_code(me: Person, code: str) -> None:
-    me.password_and("Use a recovery code")
-    me.fill("Recovery code", code)
-    me.press("Continue")
-    me.signed_in_by("password and recovery code")
 
 
 def loses_the_phone(me: Person) -> None:
@@ -232,10 +221,7 @@ def gets_a_new_phone(me: Person) -> None:
 def test_it_says_how_to_go_on(kept: Kept) -> None:
     for words in ("/outbox", "/phone/", "/admin", "tokenbridge hand-over 'ADDRESS'", NEWCOMER, "admin", "PIN 123456"):
         assert words in kept.output
-    status = kept.run("status").stdout
-    if by_the_door():
-        assert "The page finds the bridge by itself" in " ".join(kept.output.split())
-        assert "door    open to web pages at 127.0.0.1:" in status
-    else:
-        assert re.search(r"sudo install -m 644 -o root \S+/with-door.toml \S+/bridge.toml\n", kept.output)
-        assert "door    open" not in status
+    assert kept.door_is_open == (os.getuid() == ROOT)
+    assert kept.door_is_open == ("door    open to web pages at 127.0.0.1:" in kept.run("status").stdout)
+    to_open = re.search(r"sudo install -m 644 -o root \S+/with-door.toml \S+/bridge.toml\n", kept.output)
+    assert kept.door_is_open == (to_open is None)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import ended
 from tokenbridge.cli.rig import rig
 
 pytestmark = pytest.mark.pcscd
@@ -32,7 +33,8 @@ def test_a_card_from_nothing_to_the_reader_and_back(tmp_path: Path, run_tool) ->
 
 def test_private_daemon_in_the_foreground(tmp_path: Path) -> None:
     command = [*RIG, "pcscd", "--directory", str(tmp_path / "d"), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with ended(process):
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
         assert Path(said["environ"]["PCSCLITE_CSOCK_NAME"]).is_socket()

@@ -6,8 +6,9 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
+
+from tests.patience import until
 
 ROOT = Path(__file__).parents[1]
 UNPACKED = ROOT / ".debian"
@@ -29,18 +30,10 @@ def program(name: str) -> str:
 
 def wait_for(address: tuple[str, int], process: subprocess.Popen[bytes], log: Path | None = None) -> None:
     """Until a program listens; what it has logged is shown when it does not."""
-    deadline = time.monotonic() + 20
-    while True:
-        told = log.read_text("utf-8", "replace") if log is not None and log.exists() else ""
-        assert process.poll() is None, told
-        assert time.monotonic() < deadline, told
+
+    def listens() -> bool:
+        assert process.poll() is None, log.read_text("utf-8", "replace") if log is not None and log.exists() else ""
         with socket.socket() as probe:
-            if probe.connect_ex(address) == 0:
-                return
-        time.sleep(0.05)
+            return probe.connect_ex(address) == 0
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    until(listens, str(process.args))

@@ -6,7 +6,6 @@ import itertools
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+
+from tokenbridge.rig.ports import free_port
 
 PASSWORD = "only for tests"
 NOT_THERE = "PostgreSQL is missing, and the server is tested on it: run `scripts/setup test` (Debian: postgresql)"
@@ -114,7 +115,7 @@ def cluster(*, durable: bool = False) -> Iterator[Cluster]:
     try:
         if owner is not None:
             shutil.chown(folder, owner)
-        made = Cluster(folder=folder, port=_free_port(), owner=owner, durable=durable)
+        made = Cluster(folder=folder, port=free_port(), owner=owner, durable=durable)
         made.make()
         made.start()
         try:
@@ -133,9 +134,3 @@ def _unprivileged() -> str:
         except KeyError:
             continue
     raise RuntimeError("PostgreSQL does not run as root, and there is no other user on this machine")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

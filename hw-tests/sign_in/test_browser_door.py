@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,8 +19,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.daemon.test_prompts import Pinentry
 from tests.foreign.webauthn.conftest import _browser
+from tests.patience import until
 from tokenbridge.rig.pcscd import PrivatePcscd
 from tokenbridge.rig.pki import RigPki
+from tokenbridge.rig.ports import free_port
 from tokenbridge.rig.workplace import Workplace
 
 from .conftest import USER, furnish
@@ -46,9 +47,7 @@ FETCH = """async ([address, link, simple]) => {
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        found: int = free.getsockname()[1]
-        return found
+    return free_port()
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +99,7 @@ def choose(page: Page, desk: Workplace, username: str = USER) -> None:
 
 def asked(person: Pinentry) -> None:
     """Wait until the window is there that asks whether to go on."""
-    soon(lambda: person.log.exists() and person.told()[-1] == "CONFIRM")
-
-
-def soon(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: person.log.exists() and person.told()[-1] == "CONFIRM")
 
 
 def message(page: Page) -> Any:
@@ -187,7 +179,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 def test_where_the_door_is_shut_there_is_the_link(desk: Workplace, page: Page, port: int, rig_card: Any) -> None:
     """Somebody else has the port: the bridge goes on without, and the link signs in as ever; then it opens again."""
     desk.must("daemon", "stop")
-    soon(lambda: not desk.socket.exists())
+    until(lambda: not desk.socket.exists())
     with socket.create_server(("127.0.0.1", port)):
         assert f"door    shut at 127.0.0.1:{port}" in desk.must("status").output
         # As in a managed browser, which does not ask the person: then who does not answer is given up soon.

@@ -19,6 +19,7 @@ import httpx
 import pyotp
 import pytest
 
+from tests.patience import Lines, ended
 from tokenbridge.rig.piv_crypto import Algorithm
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.plugin import CardMaker, Slots
@@ -101,17 +102,17 @@ def test_watch_tells_what_happens_as_it_happens(workplace: Workplace, slots: Slo
         [sys.executable, "-m", "tokenbridge", "watch", "--json"],
         env=workplace.environ, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert watching.stdout is not None
-    try:
-        assert json.loads(watching.stdout.readline())["event"] == "now"
+    with ended(watching):
+        lines = Lines(watching.stdout)
+
+        def hears(event: str) -> None:
+            lines.next(lambda line: json.loads(line)["event"] == event)
+
+        hears("now")
         connection = slots.insert(make_card(Staff(keys=P256)).card)
-        assert json.loads(watching.stdout.readline())["event"] == "card-inserted"
+        hears("card-inserted")
         connection.stop()
-        assert json.loads(watching.stdout.readline())["event"] == "card-removed"
-    finally:
-        watching.terminate()
-        watching.wait(10)
-        watching.stdout.close()
+        hears("card-removed")
 
 
 def test_unreachable_revocation_server_means_a_challenge(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,12 +13,14 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.card.conftest import Bench
+from tests.patience import until_async
 from tokenbridge.daemon import devices, door, door_listener
 from tokenbridge.daemon.door import MAX_BODY, Door
 from tokenbridge.daemon.door_listener import DoorListener
 from tokenbridge.daemon.settings import Settings
 from tokenbridge.daemon.streams import Streams
 from tokenbridge.rig.pki import RigPki
+from tokenbridge.rig.ports import free_port
 from tokenbridge.transport.base import EventKind
 
 from .conftest import ORIGIN, OTHER_READER, READER, run
@@ -31,12 +32,6 @@ OTHER = "https://other.example"
 BODY = json.dumps({"link": LINK})
 YES: dict[str, Any] = {"GETPIN": ["D 123456", "OK"]}
 THINKS: dict[str, Any] = {"CONFIRM": ["wait"]}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 class House:
@@ -145,8 +140,7 @@ def test_the_page_learns_at_once_that_it_has_begun_and_the_person_sees_who_asks(
             reader, writer = await house.connect()
             writer.write(house.request())
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
-            while not any(line == "CONFIRM" for line in told(house)):
-                await asyncio.sleep(0.01)
+            await until_async(lambda: "CONFIRM" in told(house), "the question")
             (said,) = [line for line in told(house) if line.startswith("SETDESC")]
             assert f"Firefox on Linux on this computer will be signed in at {ORIGIN}, as ada" in said
             writer.close()
@@ -355,11 +349,6 @@ def test_a_site_that_is_allowed_too_can_not_use_the_link_of_another(cards: Bench
 # --- time, order, ends -------------------------------------------------------------------------------------------
 
 
-async def until(holds: Any) -> None:
-    while not holds():
-        await asyncio.sleep(0.01)
-
-
 def test_a_second_page_hears_at_once_that_it_is_busy(cards: Bench, tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(House(tmp_path, **THINKS)) as house:
@@ -370,7 +359,7 @@ def test_a_second_page_hears_at_once_that_it_is_busy(cards: Bench, tmp_path: Pat
             status, _, body = await house.post()
             assert (status, body["error"]["code"]) == (409, "device-busy")
             writer.close()
-            await until(lambda: not house.listener._state.tasks)
+            await until_async(lambda: not house.listener._state.tasks)
             assert (await house.post(content_type="text/plain"))[0] == 400  # nobody is in the way any more
 
     run(work())
@@ -383,9 +372,9 @@ def test_a_page_that_goes_away_takes_the_question_with_it(cards: Bench, tmp_path
             reader, writer = await house.connect()
             writer.write(house.request())
             await reader.readuntil(b"\r\n\r\n")
-            await until(lambda: "CONFIRM" in told(house))
+            await until_async(lambda: "CONFIRM" in told(house))
             writer.close()
-            await until(lambda: not house.streams._tasks)
+            await until_async(lambda: not house.streams._tasks)
             assert house.station.claims() == set()
             assert house.station.verifies() == []
             assert house.page.asked == ["GET /api/hand-over/h1"]  # the link is still good, by the other way
@@ -414,9 +403,9 @@ def test_a_page_that_goes_away_in_the_middle_of_its_request_leaves_nothing(tmp_p
         async with opened(House(tmp_path)) as house:
             _, writer = await house.connect()
             writer.write(house.request()[:-5])
-            await until(lambda: house.listener._state.tasks)
+            await until_async(lambda: house.listener._state.tasks)
             writer.close()
-            await until(lambda: not house.listener._state.tasks)
+            await until_async(lambda: not house.listener._state.tasks)
             assert house.page.asked == []
 
     run(work())
@@ -449,7 +438,7 @@ def test_there_is_a_limit_of_connections(tmp_path: Path, mocker: MockerFixture) 
     async def work() -> None:
         async with opened(House(tmp_path)) as house:
             held = [await house.connect() for _ in range(2)]
-            await until(lambda: len(house.listener._state.connections) == 2)
+            await until_async(lambda: len(house.listener._state.connections) == 2)
             assert await house.ask(house.request()) == b""
             for _, writer in held:
                 writer.close()

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from tests.patience import until_async
 from tokenbridge.daemon import tcp_peer
 from tokenbridge.daemon.door_listener import DoorListener
+from tokenbridge.rig.ports import free_port
 
 from .conftest import ORIGIN, run
 from .test_app import SECONDS, Bridge, command, place  # noqa: F401  a fixture
-from .test_door import House, free_port, opened, until
+from .test_door import House, opened
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can begin a process of another user")
@@ -167,7 +169,7 @@ def test_it_is_reachable_by_loopback_only_and_closed_at_the_end(tmp_path: Path) 
             (listening,) = house.listener._server.sockets
             assert listening.getsockname() == ("127.0.0.1", house.port)
             _, writer = await house.connect()
-            await until(lambda: house.listener._state.connections)
+            await until_async(lambda: house.listener._state.connections)
         with pytest.raises(ConnectionRefusedError):
             await house.connect()
         writer.close()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
+from tests.patience import until_async
 from tokenbridge.daemon import devices, key_dialogue, key_sign_in, steps
 from tokenbridge.daemon.key_management import KeyManagement
 from tokenbridge.daemon.prompts import StreamInteraction
@@ -89,8 +90,7 @@ def test_a_card_that_came_while_another_was_looked_at_wins_too(keys: Keys, site:
         SignIn._look = look  # type: ignore[method-assign]
         try:
             task = desk.start()
-            while len(looks) < 2:
-                await asyncio.sleep(0.01)
+            await until_async(lambda: len(looks) == 2)
             await desk.person.hears(kind="pin")
             await asyncio.sleep(0.1)
             assert len(looks) == 2  # and no third time

@@ -9,6 +9,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.daemon import workstation
+from tests.patience import until_async
 from tokenbridge.daemon import devices, key_dialogue
 from tokenbridge.errors import (
     AccessDenied,
@@ -851,8 +852,7 @@ def test_a_reset_asks_for_a_replug_and_takes_the_same_key_only(
         desk.station.unplug(other, keys.path(7))
         desk.station.plug(key, keys.path())
         again = asyncio.create_task(management(desk).reset(sure=True))
-        while desk.person.steps().count("replug-key") < 2:
-            await asyncio.sleep(0.01)
+        await until_async(lambda: desk.person.steps().count("replug-key") == 2)
         desk.station.unplug(key, keys.path())
         desk.station.plug(key, keys.path())
         assert (await again)["reset"]

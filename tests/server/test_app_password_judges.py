@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.foreign_programs import block, free_port, wait_for
+from tests.foreign_programs import block, wait_for
 from tests.server.app_bench import Desk, app_desk
 from tests.server.conftest import make_bench
 from tokenbridge.rig.pki import RigPki
+from tokenbridge.rig.ports import free_port
 
 PAGE = "app-passwords.md"
 INSTALLED = "/usr/local/lib/tokenbridge"
@@ -113,11 +113,8 @@ service anvil {{
     (place / "dovecot.conf").write_text(config, "utf-8")
     process = subprocess.Popen(["dovecot", "-F", "-c", str(place / "dovecot.conf")])
     try:
-        deadline = time.monotonic() + 20
-        while not (place / "run" / "auth-client").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline, (place / "dovecot.log").read_text()
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or (place / "run" / "auth-client").exists(), "Dovecot")
+        assert process.poll() is None, (place / "dovecot.log").read_text()
         yield
     finally:
         process.terminate()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.patience import until
 from tests.server.conftest import Bench, Person, Server, running
 from tests.server.test_cli import Cli
 from tests.server.test_policy_cli import put
@@ -51,13 +51,13 @@ class Hall:
 
     def mails(self, least: int) -> list[dict[str, Any]]:
         """Notices, as soon as there are ``least`` of them: they leave after the answer."""
-        give_up = time.monotonic() + 10
-        while True:
+
+        def sent() -> list[dict[str, Any]]:
             messages = self.server.http.get("/api/outbox").json()["messages"]
-            mails = [one for one in messages if one["channel"] == "mail"]
-            if len(mails) >= least or time.monotonic() > give_up:
-                return mails
-            time.sleep(0.02)
+            return [one for one in messages if one["channel"] == "mail"]
+
+        until(lambda: len(sent()) >= least, f"{least} notices")
+        return sent()
 
     def signed_in(self, person: Person) -> list[dict[str, Any]]:
         lines = Cli(self.bench.data)("audit", "--json", "--user", person.username, "--event", "signed-in").splitlines()

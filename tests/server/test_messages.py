@@ -7,7 +7,6 @@ import datetime as dt
 import itertools
 import re
 import sqlite3
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyotp
 import pytest
 from sqlalchemy import select
 
+from tests.patience import until
 from tests.server.conftest import Bench, Databases, Person, Server, make_bench, now, running, serving
 from tokenbridge.errors import SendFailed, SendFault, SetupError
 from tokenbridge.rig.pki import RigPki
@@ -260,12 +260,12 @@ def test_changes_are_told_by_mail(desk: Desk):
     desk.call("POST", "/api/methods/sms/confirm", {"code": desk.code()})
     phone = desk.call("GET", "/api/methods").json()["phones"][0]
     desk.call("DELETE", f"/api/phones/{phone['id']}")
-    for _ in range(100):
-        told = [sent["subject"] for sent in desk.messages() if sent["to"] == address]
-        if len(told) == 2:
-            break
-        time.sleep(0.05)
-    assert set(told) == {"Test Hospital: text message was set up", "Test Hospital: text message was removed"}
+
+    def told() -> list[str]:
+        return [sent["subject"] for sent in desk.messages() if sent["to"] == address]
+
+    until(lambda: len(told()) == 2, "two notices")
+    assert set(told()) == {"Test Hospital: a phone number was set up", "Test Hospital: a phone number was removed"}
 
 
 def test_a_weak_session_sets_nothing_up(desk: Desk):

@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
+from tests.patience import ended
 from tests.server.conftest import Bench, Databases, now
 from tokenbridge.errors import SetupError
 from tokenbridge.server.keys import Key, KeyRing
@@ -176,16 +177,15 @@ def test_processes_that_start_at_once_migrate_once(url: str):
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    for process in started:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begin\n"
-    said = []
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in started:
-        said.append(process.communicate(timeout=60)[1])
+    with ended(*started):
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begin\n"
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = [process.communicate(timeout=60)[1] for process in started]
     assert [process.returncode for process in started] == [0] * 4, said
     with opened(url) as database:
         assert difference(database) == []

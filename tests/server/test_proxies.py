@@ -20,11 +20,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.foreign_programs import UNPACKED, block, free_port, program, wait_for
+from tests.foreign_programs import UNPACKED, block, program, wait_for
+from tests.patience import until
 from tests.postgresql import Cluster
 from tests.server.conftest import Bench, Person, Server, make_bench, now, running
-from tests.server.test_workers import alive, children, until
+from tests.server.test_workers import alive, children
 from tokenbridge.rig.pki import RigPki
+from tokenbridge.rig.ports import free_port
 from tokenbridge.server import tls
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.store import audit

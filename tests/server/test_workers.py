@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.patience import until
 from tests.server.conftest import Bench, Server, running
 from tokenbridge.errors import SetupError
 from tokenbridge.server import settings
@@ -40,13 +40,6 @@ def alive(pids: set[int]) -> set[int]:
         if state != "Z":
             found.add(pid)
     return found
-
-
-def until(what: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        os.sched_yield()
 
 
 def sign_in(server: Server, bench: Bench) -> str:

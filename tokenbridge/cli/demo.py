@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 BAR = "▌"
 WIDTH = 96
+INDENT = 8
 
 
 @click.command()
@@ -35,7 +37,7 @@ def demo(keep: bool, stop: Path | None, as_json: bool) -> None:
       tokenbridge demo --keep
     """
     from tokenbridge.rig.demo import stage as scenery
-    from tokenbridge.rig.demo import story
+    from tokenbridge.rig.demo import tools
 
     if stop is not None:
         scenery.stop_kept(stop)
@@ -46,20 +48,28 @@ def demo(keep: bool, stop: Path | None, as_json: bool) -> None:
         click.secho("tokenbridge demo", bold=True)
         click.secho("Setting up: PC/SC daemon, virtual card, virtual key, relying party ...", dim=True)
     with scenery.Stage(keep=keep) as stage:
-        number = 0
-        for item in story.play(stage):
-            if isinstance(item, str):
-                number += 1
-                if not as_json:
-                    click.secho(f"\n{number}  {item}", fg="cyan", bold=True)
-            elif as_json:
-                click.echo(json.dumps(_data(item)))
-            else:
-                _draw(item)
+        _play(stage, as_json=as_json)
+        if keep:
+            tools.write(stage)
     if not as_json:
         click.secho(f"\n✓ All as it should be, in {time.monotonic() - started:.0f} s.", fg="green", bold=True)
     if keep:
         _how_to_go_on(stage, as_json=as_json)
+
+
+def _play(stage: Stage, *, as_json: bool) -> None:
+    from tokenbridge.rig.demo import story
+
+    number = 0
+    for item in story.play(stage):
+        if isinstance(item, str):
+            number += 1
+            if not as_json:
+                click.secho(f"\n{number}  {item}", fg="cyan", bold=True)
+        elif as_json:
+            click.echo(json.dumps(_data(item)))
+        else:
+            _draw(item)
 
 
 def _draw(scene: Scene) -> None:
@@ -81,10 +91,9 @@ def _data(scene: Scene) -> dict[str, object]:
 
 
 def _how_to_go_on(stage: Stage, *, as_json: bool) -> None:
-    from tokenbridge.rig.demo import kept, to_try, tools
+    from tokenbridge.rig.demo import kept, to_try
     from tokenbridge.rig.workplace import PASSWORD
 
-    tools.write(stage)
     if as_json:
         click.echo(json.dumps({"kept": kept.facts(stage)}))
         return
@@ -98,9 +107,10 @@ def _how_to_go_on(stage: Stage, *, as_json: bool) -> None:
 
 def _steps(steps: Iterable[Step]) -> Iterator[str]:
     """Numbered paragraphs of a readable width; what is to be typed stays in one piece."""
+    width = min(WIDTH, shutil.get_terminal_size().columns - INDENT)
     for number, step in enumerate(steps, start=1):
         yield f"{number:2}. {click.style(step.title, bold=True)}"
-        for line in textwrap.wrap(step.text, WIDTH, break_long_words=False, break_on_hyphens=False):
+        for line in textwrap.wrap(step.text, max(width, INDENT), break_long_words=False, break_on_hyphens=False):
             yield f"    {line}"
         yield from (f"      {line}" for line in step.typed)
 

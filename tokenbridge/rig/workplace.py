@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 from tokenbridge.errors import SetupError
 from tokenbridge.rig.machine_pcscd import Pcscd
+from tokenbridge.rig.ports import free_port
 
 COMMAND_SECONDS: Final = 120
 LOG_LINES: Final = 8
@@ -40,7 +40,7 @@ class Workplace:
     def __init__(self, directory: Path, pcscd: Pcscd) -> None:
         self.directory = directory
         self.pcscd = pcscd
-        self.origin = f"https://localhost:{_free_port()}"
+        self.origin = f"https://localhost:{free_port()}"
         self.environ = os.environ | {
             **pcscd.environ,
             "TOKENBRIDGE_RUNTIME_DIR": str(directory / "run"),
@@ -186,10 +186,3 @@ def _shown(arguments: Sequence[str], hide: Sequence[str]) -> list[str]:
             continue
         shown.append(argument)
     return shown
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

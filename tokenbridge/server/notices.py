@@ -27,6 +27,13 @@ _UNUSUAL: Final = {
     Signal.MANY_FAILURES: "after many failed ones",
 }
 
+_THINGS: Final = {
+    Method.TOTP: "an authenticator app",
+    Method.NUMBER_MATCH: "a phone app",
+    Method.SMS: "a phone number",
+}
+"""What people call that by which a method works; for the others its own name does."""
+
 _log = log.get("server")
 
 
@@ -42,10 +49,10 @@ class Notices:
     waiting: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_WAITING))
 
     def added(self, account: Account, method: Method) -> None:
-        self._tell(account, f"{NAMES[method]} was set up".capitalize())
+        self._tell(account, f"{_thing(method)} was set up")
 
     def removed(self, account: Account, method: Method) -> None:
-        self._tell(account, f"{NAMES[method]} was removed".capitalize())
+        self._tell(account, f"{_thing(method)} was removed")
 
     def unusual(self, who: Person, signals: Sequence[Signal], address: str) -> None:
         """A sign-in has succeeded about which something is unusual."""
@@ -91,3 +98,8 @@ class Notices:
             _log.warning("a notice was not sent: %s", err.detail)
         finally:
             self.waiting.release()
+
+
+def _thing(method: Method) -> str:
+    name = _THINGS.get(method, f"a {NAMES[method]}")
+    return name[0].upper() + name[1:]

@@ -130,17 +130,19 @@ class Comparison:
         policy names, where the outcome or the methods differ."""
         yield from self._differences(self._subject(account))
 
-    def effect(self, own: Account, address: str, seconds: float, *, issuer: str = "") -> Effect:
-        """Of all accounts, that of who asks first: it is judged from its own `address`. It takes `seconds` at most.
+    def effect(self, own: Account | None, address: str, seconds: float, *, issuer: str = "") -> Effect:
+        """Of all accounts, that of who asks first: it is judged from its own `address`. None: an operator asks, who has
+        no account. It takes `seconds` at most.
 
         `issuer` is the name of the authority in question, where it is about one."""
         everybody = accounts.everybody(self.tx)
         found, end = Effect(accounts=len(everybody)), time.monotonic() + seconds
         anywhere = sorted({place for _, place in self._places()})
-        for account in sorted(everybody, key=lambda account: account.id != own.id):
+        asks = None if own is None else own.id
+        for account in sorted(everybody, key=lambda account: account.id != asks):
             if found.compared and time.monotonic() > end:
                 break
-            mine, subject = account.id == own.id, self._subject(account)
+            mine, subject = account.id == asks, self._subject(account)
             if issuer and any(proof.issuer == issuer for way in subject.before.ways for proof in way.proofs):
                 found.believed += 1
             self._add(found, subject, [address] if mine else anywhere, own=mine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from tests.server.conftest import Bench, make_bench, now, serving
 from tests.server.key_bench import KeyBench
 from tests.software_key import Maker
 from tokenbridge.rig.pki import RigPki
+from tokenbridge.rig.ports import free_port
 from tokenbridge.server import settings
 
 CREATE = """async (options) => {
@@ -86,8 +86,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data = tmp_path_factory.mktemp("site") / "data"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     origin = f"https://localhost:{port}"
     bench: Bench = make_bench(data, RigPki.create(now=now()), origin=origin)
     with serving(data, port=port) as server, _browser(data) as browser:

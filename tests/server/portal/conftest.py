@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import pytest
 
 from tests.server.conftest import PASSWORD, Bench, Databases, Person, Server, _client, copied, make_bench, now, serving
 from tokenbridge.rig.pki import RigPki
+from tokenbridge.rig.ports import free_port
 from tokenbridge.server.operator import people
 from tokenbridge.server.store import accounts
 from tokenbridge.server.store.accounts import NewAccount
@@ -114,8 +114,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> It
 @contextmanager
 def portal_at(data: Path, **options: Any) -> Iterator[Portal]:
     """A portal with these settings."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     origin = f"https://localhost:{port}"
     bench = make_bench(data, RigPki.create(now=now()), origin=origin, **options)
     (data / "policy.toml").write_text(SELF_ENROL)
@@ -126,8 +125,7 @@ def portal_at(data: Path, **options: Any) -> Iterator[Portal]:
 @contextmanager
 def with_outbox(pattern: Path, data: Path, databases: Databases) -> Iterator[Portal]:
     """A portal with a development outbox, in a copy of the data directory `pattern`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     origin = f"https://localhost:{port}"
     with copied(pattern, data, databases) as folder:
         file = folder / "server.toml"

@@ -102,7 +102,7 @@ class TestWhoGetsThere:
         for path in ("/admin", "/admin/accounts", "/admin/audit"):
             answer = visitor.get(path)
             assert answer.status_code == 403, path
-            assert "Error code: step-up" in answer.text
+            assert "Sign in again for this" in answer.text
 
     def test_a_role_that_is_taken_back_ends_at_once(self, portal: Portal, visitor: Visitor):
         person = granted(portal, Role.ADMINISTRATOR)

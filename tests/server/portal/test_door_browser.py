@@ -6,7 +6,6 @@ The bridge's own door is in hw-tests, with a card. Here strangers sit at the por
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from tests.foreign.webauthn.conftest import _browser, launch
 from tests.server.conftest import Databases
 from tests.server.portal.conftest import Portal, portal_at
 from tests.server.portal.test_browser import SCREENS, Window
+from tokenbridge.rig.ports import free_port
 
 pytestmark = [
     pytest.mark.foreign,
@@ -97,9 +97,7 @@ class Stranger:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        found: int = free.getsockname()[1]
-        return found
+    return free_port()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import http.server
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from py_vapid import Vapid02
 
+from tests.patience import until
 from tests.server.conftest import Databases, Person
 from tests.server.portal.conftest import Portal, Visitor, with_outbox
 from tests.server.portal.test_number_match import Owner, begin, confirm
@@ -58,14 +59,6 @@ def messages(portal: Portal) -> list[dict[str, Any]]:
 
 def subscription(portal: Portal) -> dict[str, Any]:
     return portal.server.http.post("/outbox/push").json()
-
-
-def wait_for(what: Callable[[], Any]) -> Any:
-    """Pushes go out beside the sign-in: this is how long they may take."""
-    end = time.monotonic() + 10
-    while not (found := what()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return found
 
 
 @contextmanager
@@ -224,7 +217,7 @@ class TestTheWholeWay:
             found = messages(owner.portal)
             return [message for message in found[: len(found) - before] if message["channel"] == "push"]
 
-        pushed = wait_for(pushes)
+        pushed = until(pushes, "a push")
         assert len(pushed) == 1
         text = json.dumps(pushed)
         for secret in (owner.person.username, asked["number"] + " ", asked["approval"], "127.0.0.1"):
@@ -235,7 +228,7 @@ class TestTheWholeWay:
         raw["endpoint"] = raw["endpoint"][:-6] + "AAAAAA"
         assert owner.phone.subscribe(raw).status_code == 204
         asked = owner.ask()
-        assert wait_for(lambda: not owner.phone.look().json()["push"]["subscribed"])
+        assert until(lambda: not owner.phone.look().json()["push"]["subscribed"])
         assert owner.phone.answer(asked["approval"], number=asked["number"]).status_code == 204
         assert owner.go_on().json()["decision"] == "allow"
 
@@ -254,7 +247,7 @@ class TestTheWholeWay:
             found = [message["text"] for message in messages(owner.portal) if message["to"] == address]
             return found if len(found) > 1 else []
 
-        declined, added = wait_for(mails)
+        declined, added = until(mails, "two notices")
         assert "was set up" in added
         assert "declined on your phone" in declined
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pyotp
 
 from tests.server.conftest import PASSWORD, Bench, now, serving
 from tests.server.portal.conftest import Portal, Visitor
+from tokenbridge.rig.ports import free_port
 from tokenbridge.server import settings
 from tokenbridge.server.operator import people, security_keys
 from tokenbridge.server.store import audit
@@ -130,11 +130,12 @@ class TestStepUp:
             "/self-service/recovery-codes",
             "/self-service/password",
             "/self-service/keys/add",
+            "/self-service/phone/add",
             "/self-service/mfa",
         ):
             answer = visitor.get(path)
             assert answer.status_code == 403, path
-            assert "Error code: step-up" in answer.text
+            assert "Sign in again for this" in answer.text
             assert f'href="/sign-in?next={path}"' in answer.text
         visitor.get("/self-service")
         for path in ("/self-service/app/remove", "/self-service/recovery-codes", "/self-service/mfa"):
@@ -247,8 +248,7 @@ def test_of_two_who_use_one_enrolment_code_one_wins(portal: Portal, visitor: Vis
 
 
 def test_an_address_without_a_name_has_no_keys(fresh: Bench):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     origin = f"https://127.0.0.1:{port}"
     with fresh.office() as office:
         settings.write(settings.changed(office.settings, origin=origin))

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
-import shlex
-import shutil
 from collections.abc import Iterator
 from typing import Any, Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tokenbridge.errors import SetupError
 from tokenbridge.rig.demo import tools
@@ -19,9 +11,7 @@ from tokenbridge.rig.demo.stage import ADMINISTRATOR, KEY_PIN, MAIL_PROGRAM, NEW
 from tokenbridge.rig.demo.workstation import Workstation
 from tokenbridge.rig.workplace import PASSWORD
 
-BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "microsoft-edge")
 PRINTED_CODES: Final = 6
-ROOT: Final = 0
 
 
 def facts(stage: Stage) -> dict[str, Any]:
@@ -33,7 +23,7 @@ def facts(stage: Stage) -> dict[str, Any]:
         "phone_app": f"{place.origin}/phone/",
         "administration": f"{place.origin}/admin",
         "authority": str(place.ca_file),
-        "browser": _browser(stage, "browser", place.origin),
+        "windows": {window: str(stage.directory / window) for window in tools.WINDOWS},
         "password": PASSWORD,
         "accounts": {NEWCOMER: "nothing set up yet", USER: "app, card and key", ADMINISTRATOR: "administrator"},
         "app_keys": {USER: stage.totp_secret, ADMINISTRATOR: stage.administrators_app},
@@ -63,10 +53,9 @@ def in_a_browser(stage: Stage) -> Iterator[tuple[str, str]]:
 def the_browser(stage: Stage) -> Iterator[str]:
     """How the demo's certificate is trusted: without that, browsers allow neither keys nor the phone app."""
     place = stage.workplace
-    yield "These two windows trust the demo's certificate, and keep apart what you do here (a computer and a phone):"
-    yield f"  {_browser(stage, 'browser', place.origin)}"
-    yield f"  {_browser(stage, 'phone', f'{place.origin}/phone/')}"
-    yield f"For any other browser, import this as an authority: {place.ca_file}"
+    yield "Two windows of Chromium that trust the demo's certificate, for a computer and for a phone:"
+    yield from (f"  {stage.directory / window}" for window in tools.WINDOWS)
+    yield f"Into any other browser import this as an authority: {place.ca_file}"
     port = place.origin.rpartition(":")[2]
     yield f"From another computer, first: ssh -L {port}:localhost:{port} THIS-COMPUTER"
 
@@ -77,8 +66,8 @@ def people(stage: Stage) -> Iterator[tuple[str, str]]:
     yield USER, f"an app (its key: {stage.totp_secret}), a card, a security key"
     yield ADMINISTRATOR, f"the administrator, with an app (its key: {stage.administrators_app})"
     codes = stage.administrators_codes[:PRINTED_CODES]
-    for at in range(0, len(codes), 2):
-        yield "", f"{'or recovery codes, each once:' if at == 0 else '':29} {' '.join(codes[at : at + 2])}"
+    for at, code in enumerate(codes):
+        yield "", f"{'or recovery codes, each once:' if at == 0 else '':29} {code}"
 
 
 def in_a_terminal(stage: Stage) -> Iterator[str]:
@@ -87,7 +76,8 @@ def in_a_terminal(stage: Stage) -> Iterator[str]:
     yield f". {tools.environment_file(stage)}   # first of all, in each terminal"
     yield f"tokenbridge sign-in {site} --user {USER}   # password: {PASSWORD}"
     yield f"tokenbridge sign-in {site} --key any   # {USER}'s; PIN {KEY_PIN}"
-    yield f"tokenbridge rig card remove {NEWCOMER} --home {home}; tokenbridge rig card insert {USER} --home {home}"
+    yield f"tokenbridge rig card remove {NEWCOMER} --home {home}"
+    yield f"tokenbridge rig card insert {USER} --home {home}"
     yield f"tokenbridge sign-in {site}   # {USER}'s card; PIN {PIN}"
     yield "tokenbridge watch    tokenbridge card list    tokenbridge key info    tokenbridge server audit"
     yield f"{facts(stage)['stop']}   # ends it all"
@@ -97,15 +87,3 @@ def _workstation(stage: Stage) -> Workstation:
     if stage.workstation is None:
         raise SetupError("That demo is not kept.")
     return stage.workstation
-
-
-def _browser(stage: Stage, profile: str, address: str) -> str:
-    """A command for Chromium or its kin, with a profile of its own that trusts this server's key."""
-    program = next((name for name in BROWSERS if shutil.which(name)), BROWSERS[0])
-    certificate = x509.load_pem_x509_certificate((stage.workplace.ca_file.parent / "server.pem").read_bytes())
-    public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    pin = base64.b64encode(hashlib.sha256(public).digest()).decode()
-    options = [f"--user-data-dir={stage.directory / profile}", f"--ignore-certificate-errors-spki-list={pin}"]
-    if os.getuid() == ROOT:
-        options.append("--no-sandbox")
-    return shlex.join((program, *options, address))

@@ -109,7 +109,7 @@ class Stage:
         self.workplace.init_server()
         self.workplace.trust("demo-authority", bench.pki_directory)
         self.workplace.trust_keys(self.key_bench.pki_directory / "key-root.pem", str(UUID(self.key.aaguid)))
-        self.totp_secret = self.workplace.add_user(USER, NAME)
+        self.totp_secret = self.workplace.add_user(USER, NAME, "--email", f"{USER}@example.org")
         if self.keep:
             self._prepare_portal()
         self.workplace.start_server()

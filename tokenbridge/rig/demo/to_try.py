@@ -39,7 +39,8 @@ def to_try(stage: Stage) -> Iterator[Step]:
     yield Step(
         title="Sign out, and in by each",
         text="App, WhatsApp, text message, voice call (press # or * on the test phone), phone app, recovery code, key, "
-        "card. Each time one sentence says what was used, or why nothing more was asked.",
+        "card. Each time one sentence says what was used, or why nothing more was asked. After * calls and the phone "
+        "app rest for half an hour; the other ways do not.",
     )
     yield Step(
         title="Mail programs",

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shlex
 import shutil
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tokenbridge.errors import SetupError
+from tokenbridge.rig.ports import free_port
 
-DOOR_PORTS: Final = range(20000, 32768)
-"""Linux gives none of these to outgoing connections (ip_local_port_range, ip(7)), so that one stays free."""
-TRIES: Final = 50
 ROOT: Final = 0
 TEXT_ONLY: Final = ("pinentry-curses", "pinentry-tty")
 
@@ -55,7 +50,7 @@ def furnish(directory: Path, origin: str, ca_file: Path, environ: Mapping[str, s
     folder = config_home / "tokenbridge"
     folder.mkdir(parents=True)
     place = Workstation(
-        door_port=_free_port(),
+        door_port=free_port(),
         config_home=config_home,
         settings=folder / "bridge.toml",
         door_file=folder / ("bridge.toml" if os.getuid() == ROOT else "with-door.toml"),
@@ -88,14 +83,3 @@ def _write(path: Path, settings: Mapping[str, object]) -> None:
     lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.items())
     path.write_text("".join(lines), "utf-8")
     path.chmod(0o644)
-
-
-def _free_port() -> int:
-    for _ in range(TRIES):
-        port = secrets.choice(DOOR_PORTS)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
-    raise SetupError("No port of loopback is free for the door.", next_step="End what listens there, and start again.")

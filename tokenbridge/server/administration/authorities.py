@@ -59,11 +59,18 @@ def change(tx: Session, number: int, wanted: Anchor, now: dt.datetime) -> dict[s
     }
 
 
+def named(tx: Session, name: str) -> tuple[int, Anchor]:
+    """Number and anchor. Raises `BadRequest` when there is none of that name."""
+    for number, anchor in anchors.numbered(tx).items():
+        if anchor.name == name:
+            return number, anchor
+    raise BadRequest(f"There is no trust anchor {name!r}.", next_step="See `tokenbridge server trust list`.")
+
+
 def remove(tx: Session, name: str) -> dict[str, Any]:
     """Raises `BadRequest` when there is no anchor of that name."""
-    found = next((anchor for anchor in anchors.listed(tx) if anchor.name == name), None)
-    if found is None or not anchors.remove(tx, name):
-        raise BadRequest(f"There is no trust anchor {name!r}.", next_step="See `tokenbridge server trust list`.")
+    _, found = named(tx, name)
+    anchors.remove(tx, name)
     return told(found)
 
 

@@ -116,7 +116,7 @@ def _demands(rule: Rule) -> Iterator[str]:
         if found:
             yield f"{name}: {', '.join(sorted(found))}"
     if rule.withdraw_on:
-        yield f"A device alone is not enough with {', '.join(sorted(rule.withdraw_on))}"
+        yield f"A card or key alone is not enough when noticed: {', '.join(sorted(rule.withdraw_on))}"
     if rule.enrolment is not None:
         yield f"Must be enrolled within {rule.enrolment.grace.days} days: {listing(rule.enrolment.any_of, 'or')}"
     for name, span in (("Evidence is at most", rule.max_age), ("Idle limit", rule.idle), ("Overall", rule.overall)):

@@ -31,6 +31,9 @@ async def listed(member: SignedIn) -> Response:
 
 @router.get("/self-service/phone/add")
 async def ask(member: SignedIn) -> Response:
+    """Who may not add one is told before typing it."""
+    profiles = member.front.profiles
+    await asyncio.to_thread(profiles.may_change, member.session, "add a phone number", member.request_id)
     return member.page("phone-add.html", number="")
 
 
