@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.foreign_programs import block, wait_for
+from tests.patience import until
 from tests.server.app_bench import Desk, app_desk
 from tests.server.conftest import make_bench
 from tokenbridge.rig.pki import RigPki
