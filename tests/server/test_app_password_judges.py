@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.patience import until
+from tests.patience import SECONDS, until
 from tests.server.app_bench import Desk, app_desk
 from tests.server.conftest import make_bench
 from tokenbridge.rig.pki import RigPki
@@ -89,7 +89,7 @@ def apache(place: Path, port: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/wiki/index.html"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(SECONDS)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ service anvil {{
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(SECONDS)
 
 
 def answers(port: int) -> bool:
