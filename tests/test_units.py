@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import SECONDS, ended
 from tokenbridge.daemon import paths
 from tokenbridge.daemon.client import BridgeClient
 
@@ -56,11 +57,8 @@ def test_a_passed_socket_is_served(tmp_path: Path) -> None:
         bridge = subprocess.Popen(
             [sys.executable, "-c", script], env=environ, pass_fds=(listener.fileno(),), stderr=subprocess.PIPE
         )
-    try:
+    with ended(bridge):
         assert BridgeClient(path).get("/v1/status")["pid"] == bridge.pid
-    finally:
         bridge.terminate()
-        assert bridge.wait(10) == 0
-        if bridge.stderr is not None:
-            bridge.stderr.close()
+        assert bridge.wait(SECONDS) == 0
     assert path.exists()  # it is systemd's to remove

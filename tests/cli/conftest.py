@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import SECONDS
 from tokenbridge.errors import RemoteError
-
-SECONDS = 15
 
 
 class ScriptedStream:

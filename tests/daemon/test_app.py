@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 from pytest_mock import MockerFixture
 
+from tests.patience import SECONDS, ended
 from tokenbridge.daemon import app, client
 from tokenbridge.daemon.api import Services, make_app
 from tokenbridge.daemon.app import AlreadyRunning, SameUserProtocol
@@ -27,8 +28,6 @@ from tokenbridge.errors import DaemonUnavailable, RemoteError
 
 from .conftest import run
 from .workstation import Workstation
-
-SECONDS = 15
 
 
 @pytest.fixture
@@ -58,7 +57,9 @@ class Bridge:
         )
         os.close(told)
         with os.fdopen(ready) as pipe:
-            assert select.select([pipe], [], [], SECONDS)[0]
+            if not select.select([pipe], [], [], SECONDS)[0]:
+                self.process.kill()
+                pytest.fail(f"the bridge did not come up: {self.end()[1]}")
             self.ready = pipe.readline()
 
     @property
@@ -98,7 +99,8 @@ def test_a_bridge_without_pcsc_answers_and_its_files_are_private(place: Path, br
 
 def test_there_is_one_bridge_per_user(bridge: Bridge) -> None:
     second = command("daemon", "run")
-    _, told = second.communicate(timeout=SECONDS)
+    with ended(second):
+        _, told = second.communicate(timeout=SECONDS)
     assert second.returncode == 7
     assert "running already" in told
     assert bridge.client.get("/v1/status")["pid"] == bridge.process.pid
@@ -143,7 +145,8 @@ def command(*arguments: str) -> subprocess.Popen[str]:
 
 def test_it_is_started_on_demand_by_many_at_once_and_only_once(place: Path) -> None:
     callers = [command("status", "--json") for _ in range(3)]
-    answers = [caller.communicate(timeout=2 * SECONDS)[0] for caller in callers]
+    with ended(*callers):
+        answers = [caller.communicate(timeout=2 * SECONDS)[0] for caller in callers]
     assert [caller.returncode for caller in callers] == [0, 0, 0]
     assert len({json.loads(answer)["pid"] for answer in answers}) == 1
     stopped, _ = command("daemon", "stop", "--json").communicate(timeout=SECONDS)

@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from sqlalchemy import make_url
 
+from tests.patience import SECONDS, ended
 from tests.postgresql import Cluster, cluster
 from tokenbridge.rig.pki import Profile, RigPki, Variant
 from tokenbridge.rp.certificate import Certificate
@@ -243,19 +244,17 @@ def running(data: Path, *options: str) -> Iterator[Server]:
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
-    try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        assert ready.endswith(" ready\n"), (data / "server.log").read_text()
-        url = ready.split()[2]
-        with _client(data, url) as client:
-            yield Server(process=process, url=url, http=client)
-    finally:
-        if process.poll() is None:
+    with ended(process):
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            assert ready.endswith(" ready\n"), (data / "server.log").read_text()
+            url = ready.split()[2]
+            with _client(data, url) as client:
+                yield Server(process=process, url=url, http=client)
+        finally:
             process.terminate()
-        process.wait(20)
-        if process.stdout is not None:
-            process.stdout.close()
+            process.wait(SECONDS)
 
 
 @contextmanager

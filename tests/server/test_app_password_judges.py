@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.foreign_programs import block, wait_for
-from tests.patience import until
+from tests.patience import SECONDS, until
 from tests.server.app_bench import Desk, app_desk
 from tests.server.conftest import make_bench
 from tokenbridge.rig.pki import RigPki
@@ -83,7 +83,7 @@ def apache(place: Path, port: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/wiki/index.html"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(SECONDS)
 
 
 @contextmanager
@@ -119,7 +119,7 @@ service anvil {{
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(SECONDS)
 
 
 @pytest.mark.foreign
