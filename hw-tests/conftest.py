@@ -14,7 +14,7 @@ import pytest
 
 from tokenbridge.rig.pcscd import PrivatePcscd
 
-from .demo_people import Kept, kept_demo
+from .demo_kept import Kept, kept_demo
 
 CAC_PIN = "77777777"
 CAC_CERTIFICATES = ("cert1", "cert2", "cert3")

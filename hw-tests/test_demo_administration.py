@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, expect
 
 from tests.foreign.webauthn.conftest import _browser
 
-from .demo_people import Kept, Person, administrator, newcomer
+from .demo_kept import Kept
+from .demo_people import Person, administrator, newcomer
 
 pytestmark = [pytest.mark.pcscd, pytest.mark.foreign]
 

@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, expect
 from tests.foreign.webauthn.conftest import _browser
 from tests.looks import look
 
-from .demo_people import NUMBER, Kept, Person, newcomer
+from .demo_kept import Kept
+from .demo_people import NUMBER, Person, newcomer
 
 pytestmark = [pytest.mark.pcscd, pytest.mark.foreign]
 

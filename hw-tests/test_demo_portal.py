@@ -18,7 +18,8 @@ from tests.patience import ended, until
 from tokenbridge.rig.demo.stage import NEWCOMER
 from tokenbridge.rig.workplace import PASSWORD
 
-from .demo_people import PROGRAM, Kept, Person
+from .demo_kept import PROGRAM, Kept
+from .demo_people import Person
 
 pytestmark = [pytest.mark.pcscd, pytest.mark.foreign]
 

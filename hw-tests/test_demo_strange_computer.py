@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, expect
 from tests.foreign.webauthn.conftest import _browser
 from tokenbridge.rig.demo.stage import USER
 
-from .demo_people import Kept, Person
+from .demo_kept import Kept
+from .demo_people import Person
 
 pytestmark = [pytest.mark.pcscd, pytest.mark.foreign]
 

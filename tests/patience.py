@@ -8,7 +8,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
@@ -50,6 +50,17 @@ def ended(*processes: subprocess.Popen[Any]) -> Iterator[None]:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
+
+
+def go(processes: Sequence[subprocess.Popen[str]], word: str) -> None:
+    """Children that have said `word`, and wait for a line: all go on at the same time."""
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{word}\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 class Lines:

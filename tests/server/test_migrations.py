@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
-from tests.patience import ended
+from tests.patience import ended, go
 from tests.server.conftest import Bench, Databases, now
 from tokenbridge.errors import SetupError
 from tokenbridge.server.keys import Key, KeyRing
@@ -178,13 +178,7 @@ def test_processes_that_start_at_once_migrate_once(url: str):
         for _ in range(4)
     ]
     with ended(*started):
-        for process in started:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "begin\n"
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
+        go(started, "begin")
         said = [process.communicate(timeout=60)[1] for process in started]
     assert [process.returncode for process in started] == [0] * 4, said
     with opened(url) as database:

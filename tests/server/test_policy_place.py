@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import ended
+from tests.patience import ended, go
 from tests.server.conftest import Bench, now
 from tokenbridge.errors import NotAllowedNow, Outdated, SetupError, TooMany
 from tokenbridge.server import policy_place
@@ -136,13 +136,7 @@ def test_of_many_processes_one_is_first_and_the_others_are_told(fresh: Bench):
         for number in range(4)
     ]
     with ended(*processes):
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
+        go(processes, "ready")
         told = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert sorted(told) == ["outdated", "outdated", "outdated", "won"]
     assert place.path.read_text() == f"text {told.index('won')}"

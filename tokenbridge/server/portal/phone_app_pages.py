@@ -8,8 +8,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from tokenbridge.errors import LastFactor, NotAllowedNow, NotAnswered, Rejected, TokenbridgeError, TooMany
+from tokenbridge.errors import NotAllowedNow, NotAnswered, Rejected, TokenbridgeError, TooMany
 from tokenbridge.server import problems
+from tokenbridge.server.portal import removal
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import Member, SignedIn
 from tokenbridge.server.portal.qr import picture
@@ -18,6 +19,15 @@ router = APIRouter(include_in_schema=False)
 
 MAX_CODE: Final = 64
 MAX_NUMBER: Final = 8
+
+REMOVED: Final = removal.Kind(
+    listed="phone_apps",
+    named="name",
+    words="the phone {}",
+    unknown="this phone",
+    back="/self-service/phone-app",
+    done="phone-app-removed",
+)
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
@@ -51,17 +61,12 @@ async def confirm(member: SignedIn) -> Response:
 
 @router.get("/self-service/phone-app/{phone_id}/remove")
 async def ask_remove(member: SignedIn, phone_id: Number) -> Response:
-    return await _remove_page(member, phone_id)
+    return await removal.page(member, REMOVED, phone_id)
 
 
 @router.post("/self-service/phone-app/{phone_id}/remove")
 async def remove(member: SignedIn, phone_id: Number) -> Response:
-    confirmed = member.visit.text("last", 8) == "yes"
-    try:
-        await member.front.methods.remove_phone_app(member.session, phone_id, member.request_id, confirmed=confirmed)
-    except LastFactor as err:
-        return await _remove_page(member, phone_id, error=err)
-    return see_other("/self-service/phone-app?done=phone-app-removed")
+    return await removal.carry_out(member, REMOVED, phone_id, member.front.methods.remove_phone_app)
 
 
 def _scan_page(member: Member, code: str, error: TokenbridgeError | None = None) -> Response:
@@ -69,10 +74,3 @@ def _scan_page(member: Member, code: str, error: TokenbridgeError | None = None)
     address = f"{member.front.site}/phone/#{code}"
     status = 200 if error is None else int(problems.status(error))
     return member.page("phone-app-scan.html", status, error=error, code=code, picture=picture(address))
-
-
-async def _remove_page(member: Member, phone_id: int, error: LastFactor | None = None) -> Response:
-    found = (await member.front.methods.listed(member.session))["phone_apps"]
-    name = next((row["name"] for row in found if row["id"] == phone_id), "this phone")
-    status = 200 if error is None else int(problems.status(error))
-    return member.page("remove.html", status, what=f"the phone {name}", back="/self-service/phone-app", error=error)

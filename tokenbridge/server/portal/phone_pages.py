@@ -8,11 +8,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path
 from starlette.responses import JSONResponse, Response
 
-from tokenbridge.errors import BadRequest, LastFactor, NumberUnfit, Rejected, SendFailed, SendFault, TooMany
+from tokenbridge.errors import BadRequest, NumberUnfit, Rejected, SendFailed, SendFault, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
+from tokenbridge.server.portal import removal
 from tokenbridge.server.portal.front import see_other
-from tokenbridge.server.portal.member import Member, SignedIn
+from tokenbridge.server.portal.member import SignedIn
 
 router = APIRouter(include_in_schema=False)
 
@@ -20,6 +21,15 @@ MAX_NUMBER: Final = 64
 MAX_CODE: Final = 16
 MAX_SENT_TO: Final = 64
 OPTIONAL: Final = (Method.WHATSAPP, Method.VOICE)
+
+REMOVED: Final = removal.Kind(
+    listed="phones",
+    named="sent_to",
+    words="the number {}",
+    unknown="this number",
+    back="/self-service/phone",
+    done="phone-removed",
+)
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
@@ -85,21 +95,9 @@ async def way(member: SignedIn, phone_id: Number) -> Response:
 
 @router.get("/self-service/phone/{phone_id}/remove")
 async def ask_remove(member: SignedIn, phone_id: Number) -> Response:
-    return await _remove_page(member, phone_id)
+    return await removal.page(member, REMOVED, phone_id)
 
 
 @router.post("/self-service/phone/{phone_id}/remove")
 async def remove(member: SignedIn, phone_id: Number) -> Response:
-    confirmed = member.visit.text("last", 8) == "yes"
-    try:
-        await member.front.methods.remove_phone(member.session, phone_id, member.request_id, confirmed=confirmed)
-    except LastFactor as err:
-        return await _remove_page(member, phone_id, error=err)
-    return see_other("/self-service/phone?done=phone-removed")
-
-
-async def _remove_page(member: Member, phone_id: int, error: LastFactor | None = None) -> Response:
-    found = (await member.front.methods.listed(member.session))["phones"]
-    name = next((row["sent_to"] for row in found if row["id"] == phone_id), "this number")
-    status = 200 if error is None else int(problems.status(error))
-    return member.page("remove.html", status, what=f"the number {name}", back="/self-service/phone", error=error)
+    return await removal.carry_out(member, REMOVED, phone_id, member.front.methods.remove_phone)
