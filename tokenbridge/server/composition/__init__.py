@@ -1,0 +1,1 @@
+"""Pieces of the composition root (`server.app`), by what they put together."""
