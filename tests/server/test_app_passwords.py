@@ -80,7 +80,10 @@ def test_policy_decides_and_says_why(desk: Desk) -> None:
     try:
         refused = desk.check(made["password"])
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "policy-refuses")
-        assert "app password is AAL1, rule 'two factors' requires AAL2" in refused.json()["error"]["message"]
+        assert (
+            "App password counts as one factor (AAL1), and rule 'two factors' requires two factors (AAL2)"
+            in refused.json()["error"]["message"]
+        )
     finally:
         put(desk.bench.data, MAIL)
     assert desk.check(made["password"]).status_code == 200

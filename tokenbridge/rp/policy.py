@@ -16,7 +16,7 @@ from tokenbridge.rp.assurance import AAL, NOTHING, Assurance, Grade, assess, wit
 from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS, RESTRICTED_METHODS, Method
 from tokenbridge.rp.reasons import Reason, ReasonCode
 from tokenbridge.rp.rules import LIFETIMES, PORTAL, Context, Exemption, Lifetimes, Policy, Rule, Signal
-from tokenbridge.rp.wording import NAMES, day, describe, listing
+from tokenbridge.rp.wording import NAMES, day, describe, in_words, listing
 
 
 @unique
@@ -220,19 +220,24 @@ class _Case:
         rule, got = self.rule, self.got
         if _satisfies(rule, got):
             return (*self.doubts, *self.unusual, *self.dropped)
-        proved = f"{describe(got)} is {got.aal.name}" if got.methods else "Nothing was proved yet"
-        weak = Reason(code=ReasonCode.TOO_WEAK, text=f"{proved}, rule {rule.name!r} requires {demand(rule)}.")
+        proved = f"{describe(got)} counts as {in_words(got.aal)}" if got.methods else "Nothing was proved yet"
+        needed = in_words(rule.minimum, *_extras(rule))
+        weak = Reason(code=ReasonCode.TOO_WEAK, text=f"{proved}, and rule {rule.name!r} requires {needed}.")
         return (*self.doubts, *self.dropped, weak, *self.unusual)
 
 
 def demand(rule: Rule) -> str:
-    """What `rule` requires of the proofs, in words."""
-    extras = {
+    """What `rule` requires of the proofs, in short."""
+    return ", ".join((rule.minimum.name, *_extras(rule)))
+
+
+def _extras(rule: Rule) -> tuple[str, ...]:
+    asked = {
         "phishing-resistant": rule.phishing_resistant,
         "in hardware": rule.hardware,
         "no text message or call": not rule.allow_restricted,
     }
-    return ", ".join([rule.minimum.name, *(word for word, asked in extras.items() if asked)])
+    return tuple(word for word, wanted in asked.items() if wanted)
 
 
 def _satisfies(rule: Rule, got: Assurance) -> bool:

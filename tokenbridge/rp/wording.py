@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Final
 
-from tokenbridge.rp.assurance import Assurance
+from tokenbridge.rp.assurance import AAL, Assurance
 from tokenbridge.rp.proof import Method
 
 NAMES: Final[dict[Method, str]] = {
@@ -21,6 +21,18 @@ NAMES: Final[dict[Method, str]] = {
     Method.RECOVERY: "recovery code",
     Method.APP_PASSWORD: "app password",
 }
+
+_LEVELS: Final = {
+    AAL.AAL1: "one factor",
+    AAL.AAL2: "two factors",
+    AAL.AAL3: "a card or key with its PIN or fingerprint",
+}
+
+
+def in_words(aal: AAL, *more: str) -> str:
+    """What is proved at a level, in plain words and by its name; `more` stands beside the name."""
+    name = ", ".join((aal.name, *more))
+    return f"{_LEVELS[aal]} ({name})" if aal in _LEVELS else "nothing"
 
 
 def listing(methods: Sequence[Method], joint: str) -> str:

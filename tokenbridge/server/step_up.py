@@ -11,6 +11,7 @@ from tokenbridge.errors import StepUp
 from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.key_models import KeyModels
 from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS
+from tokenbridge.rp.wording import in_words
 from tokenbridge.server import holdings
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.store import accounts, suspensions
@@ -53,9 +54,10 @@ class Bar:
                 next_step="Sign in with another card or key, then try again. Without one, ask your IT service desk.",
             )
         needed = self.strongest(tx, live.account, now)
-        if int(live.assurance["aal"]) < needed:
+        reached = AAL(int(live.assurance["aal"]))
+        if reached < needed:
             return StepUp(
-                f"For this sign in at {needed.name} first: this session is at {AAL(live.assurance['aal']).name}.",
+                f"For this sign in with {in_words(needed)} first: you have signed in with {in_words(reached)}.",
                 next_step="Sign in with your card or key, then try again. Without either, ask your IT service desk "
                 "for an enrolment code.",
             )

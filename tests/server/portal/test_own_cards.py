@@ -215,7 +215,7 @@ def test_who_is_signed_in_weaker_than_the_account_can_be_adds_no_card(portal: Po
     """Who has a card already adds another one after a sign-in with it, not with password and app."""
     visitor.sign_in(portal.bench.person())
     page = visitor.get(ADD)
-    assert "sign in at AAL3 first" in page.text
+    assert "(AAL3) first" in page.text
     visitor.get("/self-service")
     assert visitor.post(ADD).status_code in {303, 403}
 

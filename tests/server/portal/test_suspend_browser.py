@@ -70,7 +70,7 @@ def test_a_lost_card_is_suspended_by_keyboard_from_a_weak_session(window: Window
     expect(window.page.locator("main")).to_contain_text("Suspended since")
     window.look("keys-suspended")
     window.page.get_by_role("link", name="Lift the suspension").first.click()
-    expect(window.page.locator("main")).to_contain_text("sign in at AAL3")
+    expect(window.page.locator("main")).to_contain_text("(AAL3) first")
     window.look("lift-weak")
 
 
@@ -121,5 +121,5 @@ def test_one_removes_the_own_card(window: Window, carrier: Person):
     by_app(window, carrier)
     window.open("/self-service/keys")
     window.page.get_by_role("link", name=re.compile("^Remove")).first.click()
-    expect(window.page.locator("main")).to_contain_text("sign in at AAL3")
+    expect(window.page.locator("main")).to_contain_text("(AAL3) first")
     window.look("remove-card-weak")

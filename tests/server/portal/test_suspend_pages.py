@@ -109,7 +109,7 @@ class TestTheOwner:
         assert "Suspended since" in keys
         assert f'href="/self-service/lift/{card}"' in keys
         weak = visitor.get(f"/self-service/lift/{card}")
-        assert (weak.status_code, "sign in at AAL3" in weak.text) == (403, True)
+        assert (weak.status_code, "(AAL3) first" in weak.text) == (403, True)
         assert sent(visitor, f"/self-service/lift/{card}").status_code == 403
         assert refused(portal, person) == "suspended"
         assert noticed(visitor, "suspended, so that it signs in nowhere")
