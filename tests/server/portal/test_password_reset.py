@@ -180,7 +180,7 @@ class TestTheWay:
         visitor.sign_in(person)
         assert "Forgotten your current password?" in visitor.get("/self-service/password").text
         answer = visitor.post("/self-service/password/forgotten")
-        assert (answer.status_code, "step-up" in answer.text) == (403, True)
+        assert (answer.status_code, "Sign in again" in answer.text) == (403, True)
 
     def test_it_can_be_switched_off(self, tmp_path: Path, databases: Databases):
         if databases.cluster is not None:
