@@ -40,6 +40,8 @@ NEWCOMER_NAME: Final = "New Comer"
 NEWCOMER_UID: Final = "000987654321"
 ADMINISTRATOR: Final = "admin"
 MAIL_PROGRAM: Final = "mail"
+MESSAGES: Final = "1000"
+"""Whoever tries everything sends more in an hour than somebody who signs in."""
 KEPT: Final = "kept.json"
 POLICY: Final = """# Two factors for everybody. Who has nothing set up yet may come to the portal with a password.
 # From a browser that the account was not used from before, a card or key alone is not enough.
@@ -126,6 +128,8 @@ class Stage:
         for app passwords, an administrator."""
         (self.directory / "server" / "policy.toml").write_text(POLICY, "utf-8")
         self.workplace.environ["TOKENBRIDGE_SERVER_OUTBOX"] = "true"
+        for of in ("ACCOUNT", "NUMBER"):
+            self.workplace.environ[f"TOKENBRIDGE_SERVER_MESSAGES_PER_{of}"] = MESSAGES
         self.workplace.must(
             "server", "user", "add", NEWCOMER, "--display-name", NEWCOMER_NAME, "--email", f"{NEWCOMER}@example.org",
             secrets={"--password-fd": PASSWORD},
