@@ -283,9 +283,10 @@ def test_a_code_that_was_not_made_for_this_browser_signs_nobody_in(portal: Porta
     stranger.says({"event": "done", "continue": f"{portal.origin}/sign-in/card/{'x' * 43}"})
     choose(page, portal)
     expect(page.locator("main")).to_contain_text("begun in another browser")
-    page.wait_for_load_state()  # going on in the middle of a page's arrival is aborted
-    page.goto(f"{portal.origin}/profile")
-    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    # In a page of its own: going on in the middle of another one's arrival is aborted.
+    profile = page.context.new_page()
+    profile.goto(f"{portal.origin}/profile")
+    expect(profile.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
 # --- the browser's own permission --------------------------------------------------------------------------------
