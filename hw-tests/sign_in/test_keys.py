@@ -97,6 +97,7 @@ def test_from_an_enrolment_code_to_a_sign_in_with_nothing_but_the_key(desk: Desk
     user, key = desk.person(), make_key()
     desk.plug(key)
     registered = desk.register(user, "--name", "blue key", "--json")
+    assert registered.code == 0, registered.output
     answer = json.loads(registered.output)
     assert answer["key"]["level"] == 3
     assert len(answer["recovery_codes"]) == 10
