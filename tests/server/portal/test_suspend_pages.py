@@ -4,12 +4,12 @@ help; and removing one's own card."""
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from tests.patience import until
 from tests.server.conftest import Databases, Person, SoftCard, now
 from tests.server.key_bench import KeyBench, hardware_model, key_options
 from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
@@ -71,12 +71,7 @@ def events(portal: Portal, username: str) -> list[str]:
 
 def noticed(visitor: Visitor, words: str) -> bool:
     """Whether somebody gets a notice with these words: it goes out by itself, a moment later."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if words in visitor.http.get("/outbox").text.lower():
-            return True
-        time.sleep(0.05)
-    return False
+    return until(lambda: words in visitor.http.get("/outbox").text.lower(), f"a notice: {words}")
 
 
 def refused(portal: Portal, person: Person) -> str:
