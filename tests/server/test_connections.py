@@ -128,7 +128,8 @@ def test_there_is_room_for_all_files(monkeypatch: pytest.MonkeyPatch):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_rest_of_a_body_that_is_too_large_is_not_waited_for():
+def test_the_rest_of_a_body_that_is_too_large_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(middleware, "QUIET_SECONDS", 0.2)
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999\r\n\r\n"
     application = Envelope(hello, strict_transport=False)
     with served(Guarded, application) as port, socket.create_connection(("127.0.0.1", port)) as client:
@@ -167,7 +168,8 @@ def post(path: str, length: int, body: bytes) -> bytes:
     return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n".encode() + body
 
 
-def test_a_larger_body_is_for_its_address_and_its_handler():
+def test_a_larger_body_is_for_its_address_and_its_handler(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(middleware, "QUIET_SECONDS", 0.2)
     assert told(reading, post("/large", 60_000, b"x" * 60_000)).startswith(b"HTTP/1.1 200")
     assert told(reading, post("/other", 60_000, b"x")).startswith(b"HTTP/1.1 413")
     assert told(reading, post("/large/", 60_000, b"x")).startswith(b"HTTP/1.1 413")
@@ -178,12 +180,43 @@ def test_a_larger_body_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch):
     assert told(reading, post("/large", 60_000, b"x" * 100)).startswith(b"HTTP/1.1 400")
 
 
-def test_who_is_refused_sees_the_answer_before_the_body_is_whole_and_no_longer(monkeypatch: pytest.MonkeyPatch):
+def test_who_is_answered_before_the_body_is_whole_sees_it_at_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
-    assert b"connection: close" in told(hello, post("/large", 60_000, b"x" * 100)).lower()
-    whole = told(hello, post("/large", 60_000, b"x" * 60_000))
-    assert whole.startswith(b"HTTP/1.1 200")
+    early = told(hello, post("/large", 60_000, b"x" * 100))
+    assert early.endswith(b"hi")
+    assert b"connection: close" in early.lower()
+    whole = told(reading, post("/large", 60_000, b"x" * 60_000))
+    assert whole.endswith(b"60000")
     assert b"connection: close" not in whole.lower()
+
+
+@pytest.mark.parametrize("path", ["/large", "/other"])
+def test_who_sends_far_too_much_and_looks_only_then_sees_the_whole_answer(path: str):
+    """As browsers do. A server that hangs up at once resets the connection, and the answer is lost."""
+    sent = post(path, 16 << 20, b"x" * (16 << 20))
+    for _ in range(5):
+        answer = told(reading, sent)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert b'"too-large"' in answer
+
+
+@pytest.mark.parametrize(("whole", "quiet"), [(0.3, 60), (60, 0.3)])
+def test_what_nobody_wanted_is_read_for_so_long_only(monkeypatch: pytest.MonkeyPatch, whole: float, quiet: float):
+    monkeypatch.setattr(middleware, "BODY_SECONDS", whole)
+    monkeypatch.setattr(middleware, "QUIET_SECONDS", quiet)
+    envelope = Envelope(hello, strict_transport=False, rooms={"/large": 100_000})
+    with served(Guarded, envelope) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(post("/large", 60_000, b"x"))
+        assert ends(client)
+
+
+def test_what_nobody_wanted_is_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(middleware, "MAX_SPILL", 1 << 20)
+    envelope = Envelope(hello, strict_transport=False, rooms={"/large": 100_000})
+    with served(Guarded, envelope) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(10)
+        with pytest.raises(ConnectionError):
+            client.sendall(post("/large", 512 << 20, b"x" * (64 << 20)))
 
 
 def test_only_so_many_passwords_wait_for_their_comparison(bench: Bench, server: Server):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -19,8 +20,11 @@ MAX_BODY: Final = 16 * 1024
 BODY_SECONDS: Final = 10.0
 STREAM_SECONDS: Final = 60.0
 """For a body that its handler reads by itself, from the first look at it to the last."""
-MAX_SPILL: Final = 4 << 20
-"""Bytes of an unwanted body that are read and dropped, so that its sender sees the answer and no broken connection."""
+QUIET_SECONDS: Final = 5.0
+"""How long to wait for more of a body that nobody wants any more."""
+MAX_SPILL: Final = 64 << 20
+"""Bytes of an unwanted body that are read and dropped after the answer: whoever closes a connection that has unread
+bytes resets it, and its client may see that instead of the answer (RFC 9112 section 9.6)."""
 
 _log = log.get("server")
 
@@ -69,43 +73,19 @@ class Envelope:
             return
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, self._fault, (*self._headers, (b"x-request-id", request_id.encode())))
+        most = self._rooms.get(scope["path"], 0) if scope["method"] == "POST" else 0
+        body = _Body(scope, receive, most or MAX_BODY, STREAM_SECONDS if most else BODY_SECONDS)
+        headers = (*self._headers, (b"x-request-id", request_id.encode()))
+        answer = _Answer(send, self._fault, headers, body)
         try:
-            most = self._rooms.get(scope["path"], 0) if scope["method"] == "POST" else 0
-            if most:
-                stream = _Stream(scope, receive, most)
-                answer.before = stream.spill
-                await self._app(scope, stream, answer)
-            else:
-                await self._app(scope, _Replay(await _read(scope, receive), receive), answer)
+            await self._app(scope, body if most else _Replay(await body.whole(), receive), answer)
         except _ClientGone:
             return
         except TokenbridgeError as err:
-            # Raised here before the whole body has come: what is left of it is not waited for.
-            answer.close()
             await answer.fail(scope, receive, err, request_id)
         except Exception:  # noqa: BLE001 - the HTTP dispatcher: nothing may reach the client but a bland error
             _log.exception("request %s failed", request_id)
             await answer.fail(scope, receive, TokenbridgeError(), request_id)
-
-
-async def _read(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises `BodyTooLarge`, or `BadRequest` when it does not arrive in time."""
-    _check_declared(scope, MAX_BODY)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _ClientGone
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY:
-                    raise BodyTooLarge
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError as err:
-        raise BadRequest("The request did not arrive in time.") from err
 
 
 def _check_declared(scope: Scope, most: int) -> None:
@@ -121,47 +101,55 @@ def _too_large(most: int) -> BodyTooLarge:
     return BodyTooLarge(next_step=f"Send at most {told} at this address.")
 
 
-class _Stream:
-    """The body as it comes, for a handler that asks for it: bounded in size and in time."""
+class _Body:
+    """The body as it comes: bounded in size and, from the first request for it to the last, in time."""
 
-    def __init__(self, scope: Scope, receive: Receive, most: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, most: int, seconds: float) -> None:
         self._scope = scope
         self._receive = receive
         self._most = most
         self._read = 0
-        self._over = False
-        self._deadline = asyncio.get_running_loop().time() + STREAM_SECONDS
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self.over = False
+        """Whether nothing of it is left to come."""
 
     async def __call__(self) -> Message:
         """Raises `BodyTooLarge`, or `BadRequest` when the body does not arrive in time."""
-        if self._over:
+        if self.over:
             return await self._receive()
         if not self._read:
             _check_declared(self._scope, self._most)
         try:
-            message = await self._next()
+            message = await self._next(self._deadline)
         except TimeoutError as err:
             raise BadRequest("The request did not arrive in time.") from err
         if self._read > self._most:
             raise _too_large(self._most)
         return message
 
-    async def spill(self) -> bool:
-        """Drop what nobody has read, up to a bound in size and time. False: there is more of it."""
-        left = self._read + MAX_SPILL
-        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + BODY_SECONDS)
-        try:
-            while not self._over and self._read <= left:
-                await self._next()
-        except TimeoutError:
-            return False
-        return self._over
+    async def whole(self) -> bytes:
+        """All of it at once. Raises as a call does, and `_ClientGone`."""
+        body = bytearray()
+        while not self.over:
+            message = await self()
+            if message["type"] == "http.disconnect":
+                raise _ClientGone
+            body += message.get("body", b"")
+        return bytes(body)
 
-    async def _next(self) -> Message:
-        async with asyncio.timeout_at(self._deadline):
+    async def drop(self) -> None:
+        """Read what nobody wanted, up to bounds in size and time."""
+        most, clock = self._read + MAX_SPILL, asyncio.get_running_loop().time
+        deadline = min(self._deadline, clock() + BODY_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            while not self.over and self._read <= most:
+                await self._next(min(deadline, clock() + QUIET_SECONDS))
+
+    async def _next(self, deadline: float) -> Message:
+        async with asyncio.timeout_at(deadline):
             message = await self._receive()
         self._read += len(message.get("body", b""))
-        self._over = message["type"] != "http.request" or not message.get("more_body", False)
+        self.over = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
 
@@ -182,28 +170,30 @@ class _Replay:
 class _Answer:
     """The response, with the headers that every one has."""
 
-    def __init__(self, send: Send, fault: Fault, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    def __init__(self, send: Send, fault: Fault, headers: tuple[tuple[bytes, bytes], ...], body: _Body) -> None:
         self._send = send
         self._fault = fault
         self._headers = headers
+        self._body = body
         self._started = False
-        self.before: Callable[[], Awaitable[bool]] | None = None
-        """Asked once before the answer begins: whether the connection can go on after it."""
+        self._last = False
+        """Whether the connection ends after this answer, since the request's body is not read to its end."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._started = True
-            if self.before is not None and not await self.before():
-                self.close()
+            self._last = not self._body.over
             own = list(message.get("headers", ()))
             said = {name.lower() for name, _ in own}
             # A page knows better than the usual what it loads and how long it may be kept.
-            message = {**message, "headers": [*own, *(usual for usual in self._headers if usual[0] not in said)]}
+            usual = [pair for pair in self._headers if pair[0] not in said]
+            message = {**message, "headers": [*own, *usual, *([(b"connection", b"close")] if self._last else [])]}
+        elif self._last and not message.get("more_body", False):
+            # The client has the whole answer before the rest of its request is read; only then the connection ends.
+            await self._send({**message, "more_body": True})
+            await self._body.drop()
+            message = {"type": "http.response.body"}
         await self._send(message)
-
-    def close(self) -> None:
-        """End the connection after this answer."""
-        self._headers = (*self._headers, (b"connection", b"close"))
 
     async def fail(self, scope: Scope, receive: Receive, error: TokenbridgeError, request_id: str) -> None:
         if not self._started:
