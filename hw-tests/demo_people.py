@@ -32,14 +32,11 @@ class Person:
         self._code = 0
         self.context = browser.new_context(accept_downloads=True)
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
 
     @cached_property
     def phone(self) -> Page:
         """The phone's own browser."""
-        page = self._browser.new_context(**PHONE).new_page()
-        page.set_default_timeout(15_000)
-        return page
+        return self._browser.new_context(**PHONE).new_page()
 
     def leave(self) -> None:
         self.context.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.foreign.webauthn.conftest import _browser
+from tests.browsing import chromium
 
 from .demo_kept import Kept
 from .demo_people import Person, administrator, newcomer
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.pcscd, pytest.mark.foreign]
 
 @pytest.fixture(scope="module")
 def browser(kept: Kept) -> Iterator[Browser]:
-    with _browser(kept.directory / "server") as started:
+    with chromium(kept.directory / "server") as started:
         yield started
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.foreign.webauthn.conftest import _browser
+from tests.browsing import chromium
 from tests.looks import look
 
 from .demo_kept import Kept
@@ -22,7 +22,7 @@ Newcomers = Callable[[str], Person]
 
 @pytest.fixture(scope="module")
 def browser(kept: Kept) -> Iterator[Browser]:
-    with _browser(kept.directory / "server") as started:
+    with chromium(kept.directory / "server") as started:
         yield started
 
 

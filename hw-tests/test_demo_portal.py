@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.foreign.webauthn.conftest import _browser
+from tests.browsing import chromium
 from tests.patience import ended, until
 from tokenbridge.rig.demo.stage import NEWCOMER
 from tokenbridge.rig.workplace import PASSWORD
@@ -28,7 +28,7 @@ ROOT = 0
 
 @pytest.fixture(scope="module")
 def browser(kept: Kept) -> Iterator[Browser]:
-    with _browser(kept.directory / "server") as started:
+    with chromium(kept.directory / "server") as started:
         yield started
 
 

@@ -10,7 +10,7 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.foreign.webauthn.conftest import _browser
+from tests.browsing import chromium
 from tokenbridge.rig.demo.stage import USER
 
 from .demo_kept import Kept
@@ -23,7 +23,7 @@ ALONE = "card signature, PIN enforced by the issuer; no text message or app code
 
 @pytest.fixture(scope="module")
 def browser(kept: Kept) -> Iterator[Browser]:
-    with _browser(kept.directory / "server") as started:
+    with chromium(kept.directory / "server") as started:
         yield started
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.foreign.webauthn.conftest import _browser
+from tests.browsing import chromium
 from tokenbridge.rig.workplace import Ran, Workplace
 
 pytestmark = [pytest.mark.pcscd, pytest.mark.foreign]
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.pcscd, pytest.mark.foreign]
 
 @pytest.fixture(scope="module")
 def browser(workplace: Workplace) -> Iterator[Browser]:
-    with _browser(workplace.directory / "server") as started:
+    with chromium(workplace.directory / "server") as started:
         yield started
 
 
@@ -25,7 +25,6 @@ def browser(workplace: Workplace) -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context()
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
     yield opened
     context.close()
 

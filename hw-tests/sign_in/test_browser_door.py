@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browsing import chromium
 from tests.daemon.test_prompts import Pinentry
-from tests.foreign.webauthn.conftest import _browser
 from tests.patience import until
 from tokenbridge.rig.pcscd import PrivatePcscd
 from tokenbridge.rig.pki import RigPki
@@ -71,7 +71,7 @@ def desk(
 
 @pytest.fixture(scope="module")
 def browser(desk: Workplace) -> Iterator[Browser]:
-    with _browser(desk.directory / "server") as started:
+    with chromium(desk.directory / "server") as started:
         yield started
 
 
@@ -79,7 +79,6 @@ def browser(desk: Workplace) -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context()
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
     yield opened
     context.close()
 

@@ -265,7 +265,7 @@ def serving(data: Path, *, port: int = 0) -> Iterator[Server]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        url = ready.get(timeout=20)
+        url = ready.get(timeout=SECONDS)
         with _client(data, url) as client:
             yield Server(process=None, url=url, http=client)
     finally:
@@ -277,7 +277,7 @@ def serving(data: Path, *, port: int = 0) -> Iterator[Server]:
 def _client(data: Path, url: str) -> httpx.Client:
     authority = data / "tls" / "ca.pem"
     context = ssl.create_default_context(cafile=str(authority) if authority.exists() else None)
-    return httpx.Client(base_url=url, verify=context, timeout=20, trust_env=False)
+    return httpx.Client(base_url=url, verify=context, timeout=SECONDS, trust_env=False)
 
 
 @contextmanager

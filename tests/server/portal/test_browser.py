@@ -13,7 +13,7 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page, expect
 
-from tests.foreign.webauthn.conftest import _browser
+from tests.browsing import chromium
 from tests.looks import SCREENS, look
 from tests.server.conftest import PASSWORD, now
 from tests.server.portal.conftest import Portal
@@ -77,7 +77,7 @@ class Window:
 @pytest.fixture(scope="module")
 def browser(portal: Portal) -> Iterator[Browser]:
     SCREENS.mkdir(parents=True, exist_ok=True)
-    with _browser(portal.bench.data) as started:
+    with chromium(portal.bench.data) as started:
         yield started
 
 
@@ -86,7 +86,6 @@ def window(portal: Portal, browser: Browser) -> Iterator[Window]:
     """Afterwards: no other site was asked for anything, and the console has no complaint about what a page holds."""
     context = browser.new_context()
     page = context.new_page()
-    page.set_default_timeout(10_000)
     devtools = context.new_cdp_session(page)
     devtools.send("WebAuthn.enable")
     made = Window(portal=portal, page=page, devtools=devtools)
@@ -391,16 +390,12 @@ def test_without_javascript(portal: Portal, browser: Browser):
     context.close()
 
 
-def test_the_first_page_is_light_and_quick(window: Window):
+def test_the_first_page_is_light(window: Window):
     sizes: list[int] = []
     window.page.on("response", lambda answer: sizes.append(len(answer.body())))
     window.open("/sign-in")
     window.page.wait_for_load_state("networkidle")
-    painted = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-    milliseconds = window.page.evaluate(painted)
-    print(f"{sum(sizes)} bytes unpacked, first paint after {milliseconds:.0f} ms")
-    assert sum(sizes) < 500_000
-    assert milliseconds < 1000
+    assert 0 < sum(sizes) < 500_000, "bytes, unpacked"
 
 
 def test_the_page_of_the_smartcard(window: Window):

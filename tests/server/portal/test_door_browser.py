@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +15,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.foreign.webauthn.conftest import _browser, launch
+from tests.browsing import chromium, launch
+from tests.patience import until
 from tests.server.conftest import Databases
 from tests.server.portal.conftest import Portal, portal_at
 from tests.server.portal.test_browser import SCREENS, Window
@@ -110,7 +110,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory, databases: Databases, port:
 @pytest.fixture(scope="module")
 def browser(portal: Portal) -> Iterator[Browser]:
     SCREENS.mkdir(parents=True, exist_ok=True)
-    with _browser(portal.bench.data) as started:
+    with chromium(portal.bench.data) as started:
         yield started
 
 
@@ -119,7 +119,6 @@ def page(browser: Browser) -> Iterator[Page]:
     """Afterwards: nothing that the page did was against its own policy."""
     context = browser.new_context()
     opened, problems = context.new_page(), []
-    opened.set_default_timeout(10_000)
     opened.on("console", lambda said: problems.append(said.text) if "Content Security" in said.text else None)
     opened.on("pageerror", lambda error: problems.append(str(error)))
     yield opened
@@ -139,6 +138,12 @@ def choose(page: Page, portal: Portal) -> None:
     page.get_by_role("button", name="Use my smartcard").click()
 
 
+def stop_the_clock(page: Page) -> None:
+    """From now on the page's timers end when the test says so."""
+    page.clock.install(time=1_000_000_000)
+    page.clock.pause_at(1_000_000_001)
+
+
 def message(page: Page) -> Any:
     return page.locator("[data-door-message]")
 
@@ -155,9 +160,11 @@ def look(page: Page, portal: Portal, name: str) -> None:
 
 
 def test_where_nobody_is_the_link_is_there_at_once(portal: Portal, page: Page):
+    stop_the_clock(page)
     choose(page, portal)
-    expect(link(page)).to_be_visible(timeout=1500)
+    expect(link(page)).to_be_visible()
     expect(page.locator("[data-door]")).to_be_hidden()
+    page.clock.resume()
     look(page, portal, "card-by-link")
 
 
@@ -175,11 +182,14 @@ def test_who_does_not_answer_costs_three_seconds(portal: Portal, browser: Browse
     context = browser.new_context()
     context.add_init_script("navigator.permissions.query = async () => ({ state: 'granted' })")
     page = context.new_page()
+    stop_the_clock(page)
     choose(page, portal)
-    began = time.monotonic()
     expect(page.locator("[data-door]")).to_be_visible()
-    expect(link(page)).to_be_visible(timeout=6000)
-    assert 2 < time.monotonic() - began < 5
+    until(lambda: stranger.heard, "a knock at the door")
+    page.clock.run_for(2900)
+    expect(page.locator("[data-door]")).to_be_visible()
+    page.clock.run_for(200)
+    expect(link(page)).to_be_visible()
     context.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import datetime as dt
 import re
-import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,7 +237,8 @@ class TestStrangers:
                         begun = time.perf_counter()
                         visitor.post("/password-reset/step", {"by": "totp", "code": "000000"})
                         taken.append(time.perf_counter() - begun)
-        one, other = (statistics.median(taken) for taken in times.values())
+        # The least of many: what else the machine does only ever adds.
+        one, other = (min(taken) for taken in times.values())
         assert 0.6 < one / other < 1.6, times
 
     def test_nothing_is_sent_and_nobody_asked_before_the_first_method(self, portal: Portal, visitor: Visitor):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.foreign.webauthn.conftest import _browser
+from tests.browsing import chromium
 from tests.patience import until
 from tests.server.conftest import Databases, Person
 from tests.server.portal.conftest import Portal, with_outbox
@@ -51,13 +51,12 @@ def portal(tmp_path_factory: pytest.TempPathFactory, _pattern, databases: Databa
 @pytest.fixture(scope="module")
 def browser(portal: Portal) -> Iterator[Browser]:
     SCREENS.mkdir(parents=True, exist_ok=True)
-    with _browser(portal.bench.data) as started:
+    with chromium(portal.bench.data) as started:
         yield started
 
 
 def window_of(portal: Portal, browser: Browser, **options: Any) -> Window:
     page = browser.new_context(**options).new_page()
-    page.set_default_timeout(15_000)
     made = Window(portal=portal, page=page, devtools=page.context.new_cdp_session(page))
     page.on("console", lambda said: made.problems.append(said.text) if "Content Security" in said.text else None)
     page.on("pageerror", lambda error: made.problems.append(str(error)))
