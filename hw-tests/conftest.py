@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pytest
 
+from tests.patience import SECONDS
 from tokenbridge.rig.pcscd import PrivatePcscd
 
 from .demo_kept import Kept, kept_demo
@@ -105,7 +106,7 @@ class CacCard:
 
     def remove(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(SECONDS)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import ended
+from tests.patience import SECONDS, ended
 from tokenbridge.cli.rig import rig
 
 pytestmark = pytest.mark.pcscd
@@ -40,5 +40,5 @@ def test_private_daemon_in_the_foreground(tmp_path: Path) -> None:
         assert Path(said["environ"]["PCSCLITE_CSOCK_NAME"]).is_socket()
         assert sorted(said["readers"]) == ["Virtual PCD 00 00", "Virtual PCD 00 01"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(SECONDS) == 0
     assert not Path(f"/proc/{said['pid']}").exists(), "the daemon does not outlive the command"

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import chromium
 from tests.daemon.test_prompts import Pinentry
-from tests.patience import until
+from tests.patience import SECONDS, until
 from tokenbridge.rig.pcscd import PrivatePcscd
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.ports import free_port
@@ -166,7 +166,7 @@ def test_a_page_of_another_origin_gets_nothing(
             assert "Failed to fetch" in other.evaluate(FETCH, [door.replace("127.0.0.1", "localhost"), link, False])
         finally:
             server.shutdown()
-            thread.join(10)
+            thread.join(SECONDS)
     assert person.told() == begun
 
 

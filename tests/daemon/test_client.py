@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import SECONDS
 from tokenbridge.daemon.client import BridgeClient
 from tokenbridge.errors import DaemonUnavailable, RemoteError, TokenbridgeError
 
@@ -56,7 +57,7 @@ class Server:
                 connection.sendall(given)
 
     def close(self) -> None:
-        self._thread.join(5)
+        self._thread.join(SECONDS)
         self._listener.close()
 
 

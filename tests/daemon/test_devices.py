@@ -11,6 +11,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.card.conftest import Bench
+from tests.patience import SECONDS
 from tokenbridge.daemon import devices
 from tokenbridge.daemon.devices import MAX_BACKLOG, Devices
 from tokenbridge.daemon.settings import Settings
@@ -162,7 +163,7 @@ class Hold:
 
     def __call__(self, link: Any, cancel: Cancel) -> None:
         self.loop.call_soon_threadsafe(self.begun.set)
-        assert self.go_on.wait(5)
+        assert self.go_on.wait(SECONDS)
         try:
             cancel.check()
         except Cancelled as err:

@@ -10,6 +10,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.card.conftest import DirectLink
+from tests.patience import SECONDS
 from tokenbridge.card import pin as card_pin
 from tokenbridge.daemon import devices
 from tokenbridge.daemon.settings import Settings
@@ -29,7 +30,7 @@ def test_a_job_whose_caller_gives_up_does_not_begin(pki: RigPki, mocker: MockerF
         @contextmanager
         def waits(*, reset_after: bool = False) -> Iterator[None]:
             link.waiting_for_transaction = True
-            assert given_back.wait(5)
+            assert given_back.wait(SECONDS)
             link.waiting_for_transaction = False
             try:
                 with transaction(reset_after=reset_after):
@@ -41,7 +42,7 @@ def test_a_job_whose_caller_gives_up_does_not_begin(pki: RigPki, mocker: MockerF
 
     def holders() -> str:
         given_back.set()
-        assert over.wait(5)
+        assert over.wait(SECONDS)
         return "scdaemon (812)"
 
     async def work() -> None:

@@ -12,6 +12,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.card.conftest import Bench, DirectLink
+from tests.patience import SECONDS
 from tokenbridge.daemon import devices, runner
 from tokenbridge.daemon.site import Message, Verdict
 from tokenbridge.errors import (
@@ -447,7 +448,7 @@ def test_a_client_that_leaves_while_the_card_works_stops_it_before_the_pin(cards
             def look(apdu: bytes) -> None:
                 if apdu[1] == INS.GET_DATA and apdu[6:8] == b"\x01\x7e":
                     loop.call_soon_threadsafe(entered.set)
-                    assert go_on.wait(5)
+                    assert go_on.wait(SECONDS)
 
             link.on_command = look
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import SECONDS
 from tokenbridge.errors import DeviceBusy, TokenbridgeError
 from tokenbridge.fido import sign_in
 from tokenbridge.fido.info import Verification
@@ -74,7 +75,7 @@ class Blinking:
 
     def stop(self) -> None:
         self._cancel.cancel()
-        self._thread.join(5)
+        self._thread.join(SECONDS)
 
 
 def test_a_key_that_blinks_for_another_program_is_busy(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +130,6 @@ def test_packets_of_others_do_not_crowd_us_out(shared: Shared) -> None:
             assert sign_in.sign(ours, request(), Verification.NONE)
     finally:
         stop.set()
-        other.join(10)
+        other.join(SECONDS)
         ours.close()
     assert counted[0] > 0

@@ -11,12 +11,12 @@ from fido2.hid.base import CtapHidConnection, HidDescriptor
 from fido2.server import Fido2Server
 from fido2.webauthn import AttestedCredentialData
 
+from tests.patience import SECONDS
 from tokenbridge.transport.packets import PacketSocket
 
 ORIGIN = "https://example.org"
 RP = {"id": "example.org", "name": "Example"}
 PIN = "1234"
-SECONDS = 10.0
 DESCRIPTOR = HidDescriptor("virtual", 0x1209, 1, 64, 64, "virtual key", None)
 
 

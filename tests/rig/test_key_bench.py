@@ -16,6 +16,7 @@ from cryptography import x509
 from fido2.ctap import CtapError
 from fido2.ctap2 import Ctap2
 
+from tests.patience import SECONDS
 from tokenbridge.authenticator.profile import Profile
 from tokenbridge.cli.rig_key import key as command
 from tokenbridge.errors import BadRequest, NotAllowedNow, SetupError
@@ -84,7 +85,7 @@ def test_the_key_is_touched_by_hand(run: Run, sockets: Path) -> None:
         thread = Thread(target=select)
         thread.start()
         run("touch", "blue", *flags)
-        thread.join(10)
+        thread.join(SECONDS)
     assert words == ["touched", "OPERATION_DENIED"]
 
 

@@ -27,6 +27,7 @@ from fido2.ctap2.extensions import HmacSecretExtension
 from fido2.ctap2.pin import PinProtocolV1, PinProtocolV2
 from fido2.utils import websafe_decode
 
+from tests.patience import SECONDS
 from tokenbridge.authenticator.profile import Algorithm, AttestationFormat
 from tokenbridge.errors import DeviceRemoved, NotAllowedNow, SetupError
 from tokenbridge.rig import key_state
@@ -233,7 +234,7 @@ def test_a_touch_on_command(key: VirtualKey) -> None:
     assert wait is not None
     assert wait.purpose == "selection"
     key.person.touch()
-    thread.join(10)
+    thread.join(SECONDS)
     assert seen == [2]
     assert key.person.wait_until_idle(10)
 
@@ -312,7 +313,7 @@ def test_unplugging_in_the_middle_ends_the_host_at_once(key: VirtualKey) -> None
     thread.start()
     assert key.person.wait_until_asked(10)
     key.unplug()
-    thread.join(10)
+    thread.join(SECONDS)
     assert len(failures) == 1
     assert key.person.asked is None
     assert not key.plugged

@@ -224,7 +224,7 @@ class Server:
     def kill(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(SECONDS)
 
 
 def make_bench(data: Path, pki: RigPki, **options: Any) -> Bench:

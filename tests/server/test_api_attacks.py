@@ -10,6 +10,7 @@ import threading
 import httpx
 import pytest
 
+from tests.patience import SECONDS
 from tests.server.conftest import ORIGIN, PASSWORD, Bench, Databases, Server
 from tokenbridge.errors import TokenbridgeError
 from tokenbridge.rig.pki import Variant
@@ -56,7 +57,7 @@ class TestNonce:
         token, start = person.card.token(ticket["nonce"]), threading.Barrier(6)
 
         def present() -> int:
-            start.wait(10)
+            start.wait(SECONDS)
             return server.card(ticket, token).status_code
 
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
@@ -190,7 +191,7 @@ class TestPasswords:
         code, start = person.code(), threading.Barrier(4)
 
         def present(ticket: dict[str, object]) -> int:
-            start.wait(10)
+            start.wait(SECONDS)
             return server.code(ticket, code).status_code
 
         with concurrent.futures.ThreadPoolExecutor(4) as pool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from tests.patience import SECONDS
 from tests.server.conftest import ORIGIN, Bench, Person, Server, running
 from tests.server.key_bench import KeyBench, key_options
 from tests.software_key import Maker, SoftwareKey
@@ -113,4 +114,4 @@ def test_stopped_gently_it_does_not_wait_for_idle_clients(fresh: Bench):
         assert server.http.get("/healthz").json() == {"status": "ok"}
         server.process.terminate()
         # The client's connection is open and idle: that must not hold up the end.
-        assert server.process.wait(5) in (0, -15)
+        assert server.process.wait(SECONDS) in (0, -15)

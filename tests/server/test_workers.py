@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.patience import until
+from tests.patience import SECONDS, until
 from tests.server.conftest import Bench, Server, running
 from tokenbridge.errors import SetupError
 from tokenbridge.server import settings
@@ -65,7 +65,7 @@ def test_they_share_the_work_and_what_they_know(fresh: Bench):
         server.http.headers["connection"] = "close"
         assert {server.session(token).status_code for token in tokens for _ in range(4)} == {200}
         server.process.terminate()
-        assert server.process.wait(10) in (0, -signal.SIGTERM)
+        assert server.process.wait(SECONDS) in (0, -signal.SIGTERM)
         assert not alive(workers)
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.patience import SECONDS
 from tokenbridge.errors import AccessDenied, DeviceBusy, DeviceRemoved, LinkFailed
 from tokenbridge.transport import hidraw, packets
 from tokenbridge.transport.base import PACKET_SIZE, KeyPlace
@@ -154,7 +155,7 @@ def test_closing_ends_a_wait() -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     key.close()
-    assert ended.wait(5)
+    assert ended.wait(SECONDS)
     thread.join()
     host.close()
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import SECONDS
 from tokenbridge.transport import key_monitor, packets
 from tokenbridge.transport.base import DeviceEvent, EventKind
 from tokenbridge.transport.key_monitor import KeyMonitor
 
 from .test_hidraw import Sysfs
-
-SECONDS = 5.0
 
 
 class Watch:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from tests.patience import SECONDS
 from tokenbridge.errors import AccessDenied, Cancelled, DeviceError
 from tokenbridge.transport import monitor
 from tokenbridge.transport.base import DeviceEvent, EventKind
@@ -20,7 +21,6 @@ from tokenbridge.transport.pcsc import ReaderState, ServiceGone
 
 from .conftest import ATR, EMPTY, PRESENT
 
-SECONDS = 5.0
 Turn = tuple[list[str], list[ReaderState]] | DeviceError
 
 

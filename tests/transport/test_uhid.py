@@ -12,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from tests.patience import SECONDS
 from tokenbridge.errors import DeviceRemoved, LinkFailed, SetupError
 from tokenbridge.transport import uhid
 from tokenbridge.transport.hidraw import is_fido
@@ -144,7 +145,7 @@ def test_closing_wakes_who_waits(device: UhidDevice, kernel: socket.socket) -> N
     thread = Thread(target=wait)
     thread.start()
     device.close()
-    thread.join(10)
+    thread.join(SECONDS)
     assert len(ended) == 1
 
 

@@ -10,11 +10,10 @@ from typing import Any, cast
 
 import pytest
 
+from tests.patience import SECONDS
 from tokenbridge.errors import Cancelled, DeviceRemoved, LinkFailed, PinWrong, TimedOut, TokenbridgeError
 from tokenbridge.transport.pcsc import PcscLink
 from tokenbridge.transport.worker import Cancel, DeviceWorker, Job
-
-SECONDS = 5.0
 
 
 class Links:

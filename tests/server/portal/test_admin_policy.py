@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from tests.patience import SECONDS
 from tests.server.portal.conftest import SELF_ENROL, Portal, Visitor
 from tests.server.portal.test_admin import granted, site_admin  # noqa: F401
 from tokenbridge.server.policy_place import PolicyPlace
@@ -159,7 +160,7 @@ class TestPolicy:
         ready = threading.Barrier(len(texts))
 
         def apply(number: int) -> None:
-            ready.wait(10)
+            ready.wait(SECONDS)
             found[number] = propose(visitors[number], texts[number], "apply")
 
         threads = [threading.Thread(target=apply, args=(number,)) for number in range(len(texts))]

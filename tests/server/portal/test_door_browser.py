@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import chromium, launch
-from tests.patience import until
+from tests.patience import SECONDS, until
 from tests.server.conftest import Databases
 from tests.server.portal.conftest import Portal, portal_at
 from tests.server.portal.test_browser import SCREENS, Window
@@ -91,7 +91,7 @@ class Stranger:
             self.go_on.set()
             self.left.set()
             self.server.shutdown()
-            self.thread.join(10)
+            self.thread.join(SECONDS)
             self.server.server_close()
 
 
@@ -212,7 +212,7 @@ def test_the_person_is_told_where_to_look_and_can_stop_it(portal: Portal, page: 
     page.get_by_role("button", name="Cancel").press("Enter")
     expect(message(page)).to_contain_text("You stopped it")
     expect(message(page)).to_be_focused()
-    assert stranger.left.wait(10)
+    assert stranger.left.wait(SECONDS)
     expect(link(page)).to_be_visible()
     look(page, portal, "card-door-stopped")
     (heard,) = stranger.heard
@@ -226,7 +226,7 @@ def test_a_page_that_is_left_hangs_up(portal: Portal, page: Page, stranger: Stra
     expect(message(page)).to_contain_text("Look at the window")
     page.get_by_role("link", name="Other ways to sign in").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    assert stranger.left.wait(10)
+    assert stranger.left.wait(SECONDS)
 
 
 def test_who_said_no_begins_again_with_a_new_link(portal: Portal, page: Page, stranger: Stranger):
