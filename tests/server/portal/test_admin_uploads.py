@@ -14,6 +14,7 @@ import pytest
 from tests.server.conftest import now
 from tests.server.portal.conftest import Portal, Visitor
 from tests.server.portal.test_admin import age_sessions, facts, granted, helper, local_admin, site_admin, trail  # noqa: F401
+from tokenbridge.server import middleware
 from tokenbridge.server.portal.upload import ROOMS
 from tokenbridge.server.store import accounts, code_sheets
 from tokenbridge.server.store.roles import Role
@@ -92,7 +93,12 @@ class TestBounds:
         assert answer.status_code == 413
         assert "Send at most" in answer.text
 
-    def test_a_body_without_a_length_is_bounded_as_it_comes(self, site_admin: Visitor):  # noqa: F811
+    def test_a_body_without_a_length_is_bounded_as_it_comes(
+        self,
+        site_admin: Visitor,  # noqa: F811
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        monkeypatch.setattr(middleware, "MAX_SPILL", 1 << 20)
         site_admin.get("/admin/accounts")
         sent = 0
 
