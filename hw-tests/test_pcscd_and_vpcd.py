@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tokenbridge.errors import SetupError
 from tokenbridge.rig.faults import Action, Fault
 from tokenbridge.rig.pcscd import PrivatePcscd, ports_of
 from tokenbridge.rig.plugin import CardMaker, Slots
+from tokenbridge.rig.readers import await_card
 from tokenbridge.rig.virtual_card import VirtualCard
 from tokenbridge.rig.vpcd import VpcdConnection
+from tokenbridge.transport.pcsc import PcscLink
 
 pytestmark = pytest.mark.pcscd
 
@@ -37,6 +40,14 @@ def test_every_reinsertion_is_noticed(slots: Slots, run_tool) -> None:
         connection.stop()
         assert "No" in run_tool("opensc-tool", "-l")
         connection.start()
+
+
+def test_whoever_connects_after_an_insertion_finds_the_card(slots: Slots, make_card: CardMaker) -> None:
+    reader = slots.pcscd.readers[0]
+    with pytest.raises(SetupError, match="does not appear"):
+        await_card(reader, 0.1)
+    slots.insert(make_card().card)
+    PcscLink(reader).close()
 
 
 def test_card_comes_back_after_the_daemon_restarts(tmp_path: Path) -> None:
