@@ -87,7 +87,7 @@ def test_a_command_takes_no_naggling_forty_milliseconds(slots: Slots, run_tool) 
     connection.on_exchange = lambda _: ends.append(time.perf_counter())
     run_tool("opensc-tool", "-c", "default", "-s", SELECT_PIV, *(["-s", STATUS_QUERY] * 50))
     gaps = [after - before for before, after in zip(ends[-50:], ends[-49:], strict=False)]
-    assert statistics.median(gaps) < 0.010
+    assert statistics.median(gaps) < 0.030
 
 
 @pytest.mark.foreign

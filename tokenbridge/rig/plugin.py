@@ -18,7 +18,6 @@ from tokenbridge.rig.faults import FaultPlan
 from tokenbridge.rig.pcscd import ENVIRONMENT, PrivatePcscd
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.provision import Staff, StaffCard, staff_card
-from tokenbridge.rig.readers import await_card
 from tokenbridge.rig.virtual_card import VirtualCard
 from tokenbridge.rig.vpcd import VpcdConnection
 
@@ -58,11 +57,9 @@ class Slots:
 
     def insert(self, card: VirtualCard, slot: int = 0, faults: FaultPlan | None = None) -> VpcdConnection:
         """Put `card` into slot 0 or 1 and wait until whoever connects to the reader finds it there."""
-        connection = VpcdConnection(card, self.pcscd.ports[slot], faults)
+        connection = VpcdConnection(card, self.pcscd.ports[slot], faults, reader=self.pcscd.readers[slot])
         self._connections.append(connection)
-        connection.start()
-        await_card(self.pcscd.readers[slot])
-        return connection
+        return connection.start()
 
     def clear(self) -> None:
         for connection in self._connections:

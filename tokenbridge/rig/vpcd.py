@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from tokenbridge import log
 from tokenbridge.errors import SetupError
+from tokenbridge.rig import readers
 from tokenbridge.rig.faults import Action, Fault, FaultPlan
 from tokenbridge.wire.apdu import masked
 
@@ -67,11 +68,15 @@ class _Pulled(Exception):
 
 
 class VpcdConnection:
-    """Holds one card in one slot. `start` inserts it, `stop` pulls it; it comes back by itself when pcscd restarts."""
+    """Holds one card in one slot. `start` inserts it, `stop` pulls it; it comes back by itself when pcscd restarts.
 
-    def __init__(self, card: Card, port: int, faults: FaultPlan | None = None) -> None:
+    `reader`: the slot's name, if this process is a client of that pcscd: `start` then waits for what clients see.
+    """
+
+    def __init__(self, card: Card, port: int, faults: FaultPlan | None = None, *, reader: str = "") -> None:
         self.card = card
         self.port = port
+        self.reader = reader
         self.faults = faults or FaultPlan()
         self.apdus = 0
         self.trace: list[Exchange] = []
@@ -91,7 +96,10 @@ class VpcdConnection:
         return thread is not None and thread.is_alive() and not self._stop.is_set()
 
     def start(self, *, timeout: float | None = 10.0) -> VpcdConnection:
-        """Insert the card. Waits until pcscd has powered it up, at most `timeout` seconds (None: does not wait)."""
+        """Insert the card. Waits until pcscd has powered it up, at most `timeout` seconds (None: does not wait).
+
+        Raises `SetupError` if it has not.
+        """
         self.stop()
         if (left := self._left) is not None:
             threading.Event().wait(max(0.0, left + POLL_SECONDS - time.monotonic()))
@@ -105,6 +113,8 @@ class VpcdConnection:
                 f"No PC/SC daemon took the virtual card on port {self.port}.",
                 next_step="Start one with `tokenbridge rig pcscd`, or install pcscd and vsmartcard-vpcd.",
             )
+        if timeout is not None and self.reader:
+            readers.await_card(self.reader, timeout, gone=self._stop.is_set)  # a fault may have pulled it
         return self
 
     def stop(self) -> None:
