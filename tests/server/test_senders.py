@@ -21,6 +21,7 @@ import jwt
 import pytest
 from aiosmtpd.controller import Controller
 
+from tests.patience import SECONDS
 from tokenbridge.errors import SendFailed, SendFault, SetupError
 from tokenbridge.server.senders import choice
 from tokenbridge.server.senders import http as sending
@@ -36,11 +37,13 @@ WHATSAPP = replace(SMS, channel=Channel.WHATSAPP)
 
 @dataclass(kw_only=True)
 class Service:
-    """Answers with what `answers` holds, one after the other, and keeps what it was asked."""
+    """Answers with what `answers` holds, one after the other, and keeps what it was asked. It waits while `open` is not
+    set."""
 
     url: str
     answers: list[tuple[int, bytes]] = field(default_factory=list)
     asked: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    open: threading.Event = field(default_factory=threading.Event)
 
     def will(self, status: int, body: Any) -> None:
         self.answers.append((status, body if isinstance(body, bytes) else json.dumps(body).encode()))
@@ -54,6 +57,7 @@ def answering() -> Iterator[Service]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             made.asked.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            assert made.open.wait(SECONDS)
             status, data = made.answers.pop(0)
             self.send_response(status)
             self.send_header("content-length", str(len(data)))
@@ -65,9 +69,11 @@ def answering() -> Iterator[Service]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made = Service(url=f"http://127.0.0.1:{server.server_port}")
+    made.open.set()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield made
+    made.open.set()
     server.shutdown()
     thread.join()
     server.server_close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tokenbridge.errors import NotAllowedNow, NotAnswered, Rejected, RejectReason
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import login
-from tokenbridge.server.approvals import Approvals, Asked
+from tokenbridge.server.approvals import Approvals, Asked, NotApproved
 from tokenbridge.server.ledger import Clock, Done, Ledger, Moment, declined
 from tokenbridge.server.password_sign_in import second_step_shown
 from tokenbridge.server.policy_book import PolicyBook
@@ -55,7 +55,8 @@ class ApprovalSignIn:
         password resets of the account."""
         with self.database.write_shared() as tx:
             password_resets.end_all(tx, question.account_id)
-        event = _refused(question, RejectReason.DECLINED, "declined on the telephone", ends=True)
+        said = NotApproved(reason=RejectReason.DECLINED, detail="declined on the telephone")
+        event = _refused(question, said, ends=True)
         with suppress(Rejected, NotAllowedNow):  # as every refusal is told; or it is over, and forgotten
             self.ledger.advance_ref(question.ref, request, event)
 
@@ -67,8 +68,7 @@ class ApprovalSignIn:
         refused = self.questions.use(moment.tx, row, moment.now)
         if refused is None:
             return second_step_shown(self.policy, moment, who, state.started)
-        reason, detail = refused
-        return _refused(row, reason, detail, ends=reason is RejectReason.DECLINED)
+        return _refused(row, refused, ends=refused.reason is RejectReason.DECLINED)
 
 
 def _was_declined(pending: Pending) -> bool:
@@ -76,6 +76,13 @@ def _was_declined(pending: Pending) -> bool:
     return isinstance(pending.state, login.Dead) and pending.state.reason == RejectReason.DECLINED
 
 
-def _refused(row: Approval, reason: RejectReason, detail: str, *, ends: bool = False) -> login.Refused:
-    by = Method(row.method)
-    return login.Refused(by=by, reason=reason, detail=detail, account=row.account_id, ends=ends)
+def _refused(row: Approval, why: NotApproved, *, ends: bool) -> login.Refused:
+    return login.Refused(
+        by=Method(row.method),
+        reason=why.reason,
+        message=why.message,
+        next_step=why.next_step,
+        detail=why.detail,
+        account=row.account_id,
+        ends=ends,
+    )

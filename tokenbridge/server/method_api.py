@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -11,6 +12,7 @@ from tokenbridge.errors import BadRequest, NotAllowedNow
 from tokenbridge.rp.proof import FALLBACK_METHODS, Method
 from tokenbridge.server.api import ERRORS, Bearer, Body, RequestId, SignIns, outcome
 from tokenbridge.server.approvals import Asked
+from tokenbridge.server.deliveries import Deliveries, Fate
 from tokenbridge.server.method_setup import MethodDesk
 from tokenbridge.server.second_step import Begun
 
@@ -44,14 +46,26 @@ async def _desk(request: Request) -> MethodDesk:
     return desk
 
 
+async def _deliveries(request: Request) -> Deliveries:
+    found: Deliveries = request.app.state.deliveries
+    return found
+
+
+Sent = Annotated[Deliveries, Depends(_deliveries)]
 Desk = Annotated[MethodDesk, Depends(_desk)]
 PhoneId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 @router.post("/api/sign-in/{transaction}/start", responses=ERRORS)
-async def start(transaction: str, body: StartBody, desk: SignIns, request_id: RequestId) -> dict[str, Any]:
+async def start(transaction: str, body: StartBody, desk: SignIns, sent: Sent, request_id: RequestId) -> dict[str, Any]:
     """Send the message of a method that the challenge named, or ask the telephone."""
-    return begun(await desk.send(transaction, _method(body.method), request_id))
+    return begun(await desk.send(transaction, _method(body.method), request_id), watched=sent.on)
+
+
+@router.get("/api/sign-in/{transaction}/message", responses=ERRORS)
+async def message(transaction: str, sent: Sent) -> dict[str, Any]:
+    """What is known of the sign-in's newest message: whether it did not get there, or has taken another's place."""
+    return _fate(await asyncio.to_thread(sent.of_sign_in, transaction))
 
 
 @router.get("/api/sign-in/{transaction}/approval", responses=ERRORS)
@@ -76,10 +90,18 @@ async def listed(token: Bearer, desk: Desk) -> dict[str, Any]:
 
 
 @router.post("/api/methods/{method}", status_code=201, responses=ERRORS)
-async def enrol(method: str, body: SetupBody, token: Bearer, desk: Desk, request_id: RequestId) -> dict[str, Any]:
+async def enrol(
+    method: str, body: SetupBody, token: Bearer, desk: Desk, sent: Sent, request_id: RequestId
+) -> dict[str, Any]:
     """Begin to set a method up; it counts once it is confirmed."""
     offer = await desk.enrol(token, _method(method), body.number or body.algorithm, request_id)
-    return {**offer.shown, **(begun(offer.begun) if offer.begun is not None else {})}
+    return {**offer.shown, **(begun(offer.begun, watched=sent.on) if offer.begun is not None else {})}
+
+
+@router.get("/api/methods/message", responses=ERRORS)
+async def setup_message(token: Bearer, sent: Sent) -> dict[str, Any]:
+    """What is known of the newest message that confirms a number of the session's account."""
+    return _fate(await asyncio.to_thread(sent.of_setup, token))
 
 
 @router.post("/api/methods/{method}/confirm", status_code=204, responses=ERRORS)
@@ -126,13 +148,15 @@ async def change_phone(
     return Response(status_code=204)
 
 
-def begun(found: Begun) -> dict[str, Any]:
+def begun(found: Begun, *, watched: bool) -> dict[str, Any]:
+    """`watched`: it may become known that the message did not get there."""
     return {
         "method": str(found.method),
         "sent_to": found.sent_to,
         "resend_at": found.resend_at.isoformat(),
         "expires_at": found.expires_at.isoformat(),
         "typed": found.typed,
+        **({"watched": True} if watched and found.typed else {}),
         **({"number": found.number} if found.number else {}),
     }
 
@@ -143,6 +167,20 @@ def waiting(found: Asked) -> dict[str, Any]:
         "answered": not found.waiting,
         "expires_at": found.expires_at.isoformat(),
         **({"number": found.number} if found.number else {}),
+        **({"not_taken": found.not_taken, "message": found.problem} if found.not_taken else {}),
+    }
+
+
+def _fate(found: Fate | None) -> dict[str, Any]:
+    """Raises `NotAllowedNow` when nothing was sent."""
+    if found is None:
+        raise NotAllowedNow("No message was sent here.", next_step="Have one sent first.")
+    return {
+        "method": str(found.method),
+        "sent_to": found.sent_to,
+        "expires_at": found.expires_at.isoformat(),
+        "undelivered": found.lost,
+        **({"instead_of": str(Method.WHATSAPP)} if found.replaces else {}),
     }
 
 

@@ -15,11 +15,12 @@ from tokenbridge.rp.proof import DEVICES, FALLBACK_METHODS, Method
 from tokenbridge.server import keys, numbers
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.methods.base import Case, Confirms, Enrols, FallbackMethod
+from tokenbridge.server.methods.message import setup_ref
 from tokenbridge.server.methods.recovery import first_set
 from tokenbridge.server.methods.totp import TotpMethod
 from tokenbridge.server.notices import Notices
 from tokenbridge.server.second_step import Begun, SecondStep
-from tokenbridge.server.store import accounts, phone_apps, phones, recovery, sessions, throttle
+from tokenbridge.server.store import accounts, phone_apps, phones, recovery, sent_codes, sessions, throttle
 from tokenbridge.server.store.phone_app_schema import PhoneApp
 from tokenbridge.server.store.sessions import Live
 
@@ -97,11 +98,10 @@ class MethodSetup:
         An app takes the place of an older one, so the account's other sessions end. `with_codes`: make recovery codes
         if the account has none, and return them; they are to be shown, once.
         """
-        found = self.methods.get(method)
-        if not isinstance(found, Confirms):
+        if not isinstance(self.methods.get(method), Confirms):
             raise _not_offered()
         with self.changes.permitted(session_token, f"set up {method}", request) as (tx, live):
-            case = self._case(tx, live, session_token)
+            case, found = self._case(tx, live, session_token), self._confirming(tx, live, method)
             if not throttle.allow(tx, throttle.CODES, str(live.account.id), case.now):
                 raise TooMany(seconds=throttle.wait(throttle.CODES, case.now))
             problem = found.confirm(case, code)
@@ -159,6 +159,12 @@ class MethodSetup:
             raise LastFactor
         ended = sessions.end_others(tx, live, self.changes.clock())
         self.changes.record(tx, "method-removed", live, request, method=str(method), sessions_ended=ended)
+
+    def _confirming(self, tx: Session, live: Live, method: Method) -> Confirms:
+        found = self.methods.get(sent_codes.really_sent(tx, setup_ref(live.account.id), method))
+        if not isinstance(found, Confirms):
+            raise _not_offered()
+        return found
 
     def _case(self, tx: Session, live: Live, session_token: str) -> Case:
         ref = keys.hash_token(session_token)

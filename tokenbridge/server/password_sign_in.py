@@ -15,7 +15,7 @@ from tokenbridge.server.ledger import Done, Ledger, Moment
 from tokenbridge.server.methods.base import Case, Checks, FallbackMethod
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.policy_book import PolicyBook
-from tokenbridge.server.store import accounts, throttle
+from tokenbridge.server.store import accounts, sent_codes, throttle
 from tokenbridge.server.store.database import Database
 
 _KNOWLEDGE: Final = frozenset({Factor.KNOWLEDGE})
@@ -83,10 +83,13 @@ class PasswordSignIn:
             if isinstance(moment.state, login.AwaitingCode):
                 for limit in (throttle.CODES, throttle.CODES_IN_A_ROW):
                     gate.count(moment.tx, limit, str(moment.state.account), moment.now)
-            return login.CodePresented(by=method)
+            return login.CodePresented(by=sent_codes.really_sent(moment.tx, moment.pending.ref, method))
+
+        def shown(moment: Moment) -> login.Event:
+            return self._code_shown(moment, sent_codes.really_sent(moment.tx, moment.pending.ref, method), code)
 
         try:
-            return self.ledger.advance(token, request, counted, lambda moment: self._code_shown(moment, method, code))
+            return self.ledger.advance(token, request, counted, shown)
         except TooMany:
             self._report(token, request, gate)
             raise

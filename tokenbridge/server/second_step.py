@@ -131,6 +131,7 @@ class SecondStep:
                 client=moment.pending.client,
                 address=moment.pending.where.address,
                 device=device,
+                allowed=frozenset(moment.state.methods),
             )
             reserved.append(found.start(case))
             moment.record(_asked(moment, case.account, method))

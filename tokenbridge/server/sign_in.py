@@ -76,13 +76,15 @@ class Parts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """`username` is whose password or device was shown. `methods` complete the sign-in, the best first; `key_options`
-    when a key is one of them. `asked` is a question to the telephone that is open, or was answered."""
+    when a key is one of them. `asked` is a question to the telephone that is open, or was answered. `barred_until`:
+    before that nobody is asked or called for the account, since somebody has declined."""
 
     ref: str
     username: str
     methods: tuple[Method, ...]
     key_options: dict[str, Any] | None = None
     asked: Asked | None = None
+    barred_until: dt.datetime | None = None
 
 
 class SignInDesk:
@@ -193,6 +195,7 @@ class SignInDesk:
         state = pending.state
         with self._parts.passwords.database.read() as tx:
             who = person(tx, state.account)
+            barred = self._parts.approvals.questions.barred_until(tx, state.account, self._parts.clock())
         if who is None:
             return None
         return Waiting(
@@ -201,6 +204,7 @@ class SignInDesk:
             methods=state.methods if isinstance(state, login.AwaitingCode) else (Method.PASSWORD,),
             key_options=self._with_options(Done(pending=pending, state=state)).key_options,
             asked=self._parts.approvals.look(token),
+            barred_until=barred,
         )
 
     def _after_card(self, attempt: CardAttempt, fetched: RevocationData) -> tuple[Done, bool]:

@@ -1,7 +1,8 @@
-"""Where Twilio tells which key was pressed in a call (TwiML, <Gather>), and what became of a message (StatusCallback).
-Only what Twilio has signed is read.
+"""Where Twilio tells which key was pressed in a call (TwiML, <Gather>), and what became of a message or a call
+(StatusCallback). Only what Twilio has signed is read.
 
-https://www.twilio.com/docs/usage/security, "Validating requests".
+https://www.twilio.com/docs/usage/security, "Validating requests"; https://www.twilio.com/docs/voice/api/call-resource,
+"Call status values".
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from starlette.responses import Response
 from tokenbridge.errors import BadRequest, OriginRefused
 from tokenbridge.server.deliveries import Deliveries
 from tokenbridge.server.senders import twilio
+from tokenbridge.server.store.approvals import Stage
 from tokenbridge.server.voice_calls import VoiceCalls
 
 router = APIRouter(include_in_schema=False)
@@ -29,6 +31,12 @@ reports = APIRouter(include_in_schema=False)
 MAX_FIELDS: Final = 100
 MAX_HANDLE: Final = 64
 _UNDELIVERED: Final = frozenset({"failed", "undelivered"})
+_NOT_TAKEN: Final = {
+    "busy": Stage.BUSY,
+    "no-answer": Stage.UNANSWERED,
+    "failed": Stage.UNREACHED,
+    "canceled": Stage.UNREACHED,
+}
 _ERROR: Final = re.compile(r"[0-9]{1,6}")
 
 
@@ -52,6 +60,17 @@ async def delivered(reference: str, request: Request) -> Response:
         code = int(error) if _ERROR.fullmatch(error) else 0
         why, gone = f"{status}, error {code}", twilio.is_recipient(code)
         await asyncio.to_thread(desk.failed, reference, why, str(request.state.request_id), unreachable=gone)
+    return Response(status_code=204)
+
+
+@reports.post(twilio.CALLS + "{handle}", status_code=204)
+async def ended(handle: str, request: Request) -> Response:
+    """As `delivered`, of a call."""
+    calls: VoiceCalls = request.app.state.voice_calls
+    fields = await _signed(request, request.app.state.reports.twilio, twilio.CALLS, handle)
+    what = _NOT_TAKEN.get(fields.get("CallStatus", ""))
+    if what is not None:
+        await asyncio.to_thread(calls.not_taken, handle, what, str(request.state.request_id))
     return Response(status_code=204)
 
 

@@ -1,4 +1,5 @@
-"""What a key that was pressed in a call means: # confirms the sign-in that has made it, * declines it. It blocks."""
+"""What a key that was pressed in a call means: # confirms the sign-in that has made it, * declines it; and what became
+of a call that nobody has taken. It blocks."""
 
 from __future__ import annotations
 
@@ -7,12 +8,16 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
 
+from sqlalchemy.orm import Session
+
 from tokenbridge import log
 from tokenbridge.rp.proof import Method
 from tokenbridge.server.approval_sign_in import ApprovalSignIn
 from tokenbridge.server.notices import Notices
 from tokenbridge.server.store import accounts, approvals, audit
+from tokenbridge.server.store.approval_schema import Approval
 from tokenbridge.server.store.approvals import Stage
+from tokenbridge.server.store.schema import Account
 
 CONFIRM: Final = "#"
 DECLINE: Final = "*"
@@ -37,6 +42,18 @@ class VoiceCalls:
     sign_ins: ApprovalSignIn
     notices: Notices
 
+    def not_taken(self, handle: str, what: Stage, request: str) -> None:
+        """Nobody has taken this call: `what` is one of `approvals.NOT_TAKEN`. Whoever waits for its answer is told.
+        Nothing happens for calls that are unknown, answered or over."""
+        now = self.sign_ins.clock()
+        with self.sign_ins.database.write_shared() as tx:
+            row = approvals.of_call(tx, handle)
+            account = accounts.by_id(tx, row.account_id) if row is not None else None
+            if row is None or account is None or not approvals.answer(tx, row.id, what, now):
+                return
+            entry = self._record(tx, "call-not-taken", account, row, request, detail=str(what))
+        log.audit().info(json.dumps(entry.as_dict()))
+
     def pressed(self, handle: str, key: str, request: str) -> Heard:
         """Take the answer of a call, once, while its question is open."""
         said = _SAID.get(key)
@@ -48,14 +65,17 @@ class VoiceCalls:
             account = accounts.by_id(tx, row.account_id) if row is not None else None
             if row is None or account is None or not approvals.answer(tx, row.id, said, now):
                 return Heard.OVER
-            detail = {"method": str(Method.VOICE), "client": row.client, "address": row.address}
-            event = audit.Event(
-                event=_EVENTS[key], account=account.username, sign_in=row.ref, request=request, detail=detail
-            )
-            entry = audit.append(tx, now, event, self.sign_ins.questions.keys.ring())
+            entry = self._record(tx, _EVENTS[key], account, row, request)
         log.audit().info(json.dumps(entry.as_dict()))
         if said is Stage.APPROVED:
             return Heard.CONFIRMED
         self.sign_ins.decline(row, request)
         self.notices.declined(account, row.address)
         return Heard.DECLINED
+
+    def _record(
+        self, tx: Session, event: str, account: Account, row: Approval, request: str, **more: str
+    ) -> audit.Entry:
+        detail = {"method": str(Method.VOICE), "client": row.client, "address": row.address, **more}
+        what = audit.Event(event=event, account=account.username, sign_in=row.ref, request=request, detail=detail)
+        return audit.append(tx, self.sign_ins.clock(), what, self.sign_ins.questions.keys.ring())

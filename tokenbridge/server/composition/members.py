@@ -37,6 +37,7 @@ from tokenbridge.server.self_service.suspensions import Suspensions
 from tokenbridge.server.senders import choice
 from tokenbridge.server.settings import Settings
 from tokenbridge.server.sign_in import Parts
+from tokenbridge.server.text_instead import TextInstead
 from tokenbridge.server.voice_calls import VoiceCalls
 
 
@@ -46,7 +47,10 @@ def add_members(app: FastAPI, changes: Changes, policy: PolicyBook, pushes: Push
     parts: Parts = app.state.parts
     methods = parts.passwords.methods
     app.state.reports = choice.reports_of(parts.settings)
-    app.state.deliveries = Deliveries(changes=changes, on=app.state.reports.any)
+    instead = TextInstead(
+        changes=changes, ledger=parts.ledger, methods=methods, second=parts.second, worker=parts.sending
+    )
+    app.state.deliveries = Deliveries(changes=changes, instead=instead, on=app.state.reports.any)
     app.state.app = authenticator = TotpMethod(keys=changes.keys, issuer=parts.settings.name)
     setup = MethodSetup(changes=changes, methods=methods, app=authenticator, second=parts.second, notices=parts.notices)
     app.state.methods = MethodDesk(setup, parts.sending)

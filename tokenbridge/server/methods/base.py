@@ -19,7 +19,7 @@ class Case:
 
     `ref`: the hash of a sign-in's token, or, when a method is set up, of what permits that (a session, an enrolment
     code), so that nobody goes on with what somebody else began. `client`, `address` and `device` say who asks, for
-    people to read: the program, its network address, its browser.
+    people to read: the program, its network address, its browser. `allowed`: by what else a code may go out.
     """
 
     tx: Session
@@ -29,6 +29,7 @@ class Case:
     client: str = ""
     address: str = ""
     device: str = ""
+    allowed: frozenset[Method] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -51,7 +51,7 @@ class MessageMethod:
             whatsapp=Method.WHATSAPP in {self.method, *self.also},
         )
         row = phones.add(case.tx, case.account, new, case.now)
-        outgoing = self._reserve(case, row, setup_ref(case.account))
+        outgoing = self._reserve(replace(case, ref=setup_ref(case.account), allowed=self.also), row)
         return Setup(shown={"phone": row.id}, outgoing=outgoing)
 
     def confirm(self, case: Case, code: str) -> str:
@@ -66,25 +66,35 @@ class MessageMethod:
         row = phones.reached_by(case.tx, case.account, self.method)
         if row is None:
             raise NotAllowedNow("There is no number for that.", next_step="Use another method.")
-        return self._reserve(case, row, case.ref)
+        return self._reserve(case, row)
+
+    def follow(self, case: Case, phone_id: int) -> Outgoing:
+        """Send a new code to the number that another method has not reached. Raises `NotAllowedNow` where that number
+        takes nothing by this method, and `TooMany`."""
+        row = phones.get(case.tx, phone_id, case.account)
+        if row is None or self.method not in phones.methods(row):
+            raise NotAllowedNow("This number takes no text messages.", next_step="Use another method.")
+        return self._reserve(case, row)
 
     def check(self, case: Case, code: str) -> str:
         return self._compare(case, case.ref, code)
 
-    def _reserve(self, case: Case, row: Phone, ref: str) -> Outgoing:
+    def _reserve(self, case: Case, row: Phone) -> Outgoing:
         free = sent_codes.free_at(case.tx, case.account, case.now)
         if free > case.now:
             seconds = math.ceil((free - case.now).total_seconds())
             raise TooMany("A message was sent a short time ago.", seconds=seconds)
         self.limits.count(case, row)
         code, reference = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", keys.new_token()
+        by_text = self.method is Method.WHATSAPP and Method.SMS in case.allowed & self.also
         new = NewCode(
             account_id=case.account,
-            ref=ref,
+            ref=case.ref,
             method=self.method,
             phone_id=row.id,
-            code_hash=self.keys.ring().seal(self._bound(ref, code)),
+            code_hash=self.keys.ring().seal(self._bound(case.ref, code)),
             reference=keys.hash_token(reference),
+            instead=str(Method.SMS) if by_text else "",
         )
         number = self.keys.ring().decrypt(row.number, context=numbers.context(case.account)).decode()
         return Outgoing(

@@ -6,12 +6,12 @@ import asyncio
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from tokenbridge.errors import BadRequest, NumberUnfit, Rejected, SendFailed, SendFault, TooMany
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
-from tokenbridge.server.portal import removal
+from tokenbridge.server.portal import message_views, removal
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
 
@@ -61,8 +61,8 @@ async def send(member: SignedIn) -> Response:
 @router.get("/self-service/phone/message")
 async def message(member: SignedIn) -> Response:
     """Whether the message did not get there, for the page that waits for its code."""
-    found = await asyncio.to_thread(member.front.deliveries.undelivered_setup, member.session)
-    return JSONResponse({"undelivered": found is not None})
+    fate = await asyncio.to_thread(member.front.deliveries.of_setup, member.session)
+    return message_views.news(fate, "")
 
 
 @router.get("/self-service/phone/undelivered")

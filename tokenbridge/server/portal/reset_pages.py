@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from fastapi import APIRouter
@@ -22,7 +21,7 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import problems
 from tokenbridge.server.browsers import device_of
 from tokenbridge.server.login import APPROVED_ELSEWHERE
-from tokenbridge.server.portal import cookies
+from tokenbridge.server.portal import cookies, message_views
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
 from tokenbridge.server.portal.profile_pages import typed_twice
@@ -110,8 +109,7 @@ async def asked(visit: Visitor) -> Response:
 async def message(visit: Visitor) -> Response:
     """Whether the message did not get there, for the page that waits for its code."""
     _desk(visit)
-    found = await asyncio.to_thread(visit.front.deliveries.undelivered, _token(visit))
-    return JSONResponse({"undelivered": found is not None})
+    return await message_views.news_of(visit, _token(visit))
 
 
 @router.get("/password-reset/new")
@@ -185,19 +183,21 @@ async def _step_page(
     if isinstance(error, Rejected) and error.retry is not Retry.AGAIN:
         return visit.front.page(visit, "reset.html", status, error=error)
     wanted = str(by or visit.fields.get("by") or visit.request.query_params.get("by", ""))
-    shown = next((method for method in ways if method == wanted), ways[0])
-    asked = await _desk(visit).asked(_token(visit)) if shown in APPROVED_ELSEWHERE else None
-    lost = await asyncio.to_thread(visit.front.deliveries.undelivered, _token(visit))
+    seen = await message_views.view_of(visit, _token(visit), wanted, ways)
+    elsewhere = seen.by in APPROVED_ELSEWHERE
+    asked = await _desk(visit).asked(_token(visit)) if elsewhere else None
     return visit.front.page(
         visit,
         "reset-step.html",
         status,
         error=error,
-        by=str(shown),
-        sent=sent or visit.text("sent", MAX_SENT),
-        undelivered=str(lost) if lost is shown else "",
-        asked=asked if asked is not None and asked.method is shown else None,
-        others=[str(method) for method in ways if method is not shown],
+        by=str(seen.by),
+        sent=seen.sent or sent or visit.text("sent", MAX_SENT),
+        undelivered=seen.lost,
+        replaces=bool(seen.sent),
+        asked=asked if asked is not None and asked.method is seen.by else None,
+        barred_until=await _desk(visit).barred_until(_token(visit)) if elsewhere else None,
+        others=[str(method) for method in seen.ways if method is not seen.by],
         second=standing.stage is Stage.SECOND,
         step_at=STEP,
         send_at="/password-reset/send",

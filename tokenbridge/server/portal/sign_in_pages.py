@@ -27,7 +27,7 @@ from tokenbridge.server import problems
 from tokenbridge.server.browsers import device_of
 from tokenbridge.server.ledger import MAX_TOKEN, Done
 from tokenbridge.server.login import APPROVED_ELSEWHERE
-from tokenbridge.server.portal import cookies
+from tokenbridge.server.portal import cookies, message_views
 from tokenbridge.server.portal.front import see_other
 from tokenbridge.server.portal.member import SignedIn
 from tokenbridge.server.portal.visit import Visit, Visitor
@@ -124,9 +124,7 @@ async def asked(visit: Visitor) -> Response:
 @router.get("/sign-in/message")
 async def message(visit: Visitor) -> Response:
     """Whether the message did not get there, for the page that waits for its code; it then opens anew."""
-    token = cookies.get(visit.request, cookies.SIGN_IN)
-    found = await asyncio.to_thread(visit.front.deliveries.undelivered, token)
-    return JSONResponse({"undelivered": found is not None})
+    return await message_views.news_of(visit, cookies.get(visit.request, cookies.SIGN_IN))
 
 
 @router.post("/sign-in/send")
@@ -283,22 +281,22 @@ async def _step_page(
 ) -> Response:
     """`sent`: to which number a message went, masked."""
     ways = [method for method in waiting.methods if method in PAGES]
-    asked = str(by or visit.fields.get("by") or visit.request.query_params.get("by", ""))
-    by = next((method for method in ways if method == asked), ways[0] if ways else None)
-    if by is None:
+    if not ways:
         raise NotAllowedNow
-    token = cookies.get(visit.request, cookies.SIGN_IN)
-    lost = await asyncio.to_thread(visit.front.deliveries.undelivered, token)
+    wanted = str(by or visit.fields.get("by") or visit.request.query_params.get("by", ""))
+    seen = await message_views.view_of(visit, cookies.get(visit.request, cookies.SIGN_IN), wanted, ways)
     return visit.front.page(
         visit,
         "step.html",
         200 if error is None else int(problems.status(error)),
         error=error,
-        by=str(by),
-        sent=sent or visit.text("sent", MAX_SENT),
-        undelivered=str(lost) if lost is by else "",
-        asked=waiting.asked if waiting.asked is not None and waiting.asked.method is by else None,
-        others=[str(method) for method in ways if method is not by],
+        by=str(seen.by),
+        sent=seen.sent or sent or visit.text("sent", MAX_SENT),
+        undelivered=seen.lost,
+        replaces=bool(seen.sent),
+        asked=waiting.asked if waiting.asked is not None and waiting.asked.method is seen.by else None,
+        barred_until=waiting.barred_until,
+        others=[str(method) for method in seen.ways if method is not seen.by],
         sentence=await asyncio.to_thread(visit.front.activity.sentence, waiting.ref),
         options=waiting.key_options,
         onward=visit.onward,

@@ -144,10 +144,7 @@ class PasswordResets:
 
     def who(self, tx: Session, row: PasswordReset) -> Person | None:
         """Whose reset it is; nobody's once the account was disabled or its password changed."""
-        found = person(tx, row.account_id or 0)
-        if found is None or found.disabled or found.password != row.password:
-            return None
-        return found
+        return owner(tx, row)
 
     def ways(self, tx: Session, who: Person, row: PasswordReset, where: Whereabouts) -> tuple[Method, ...]:
         """What `who` can prove next: what is set up, and what policy would take for a sign-in to these pages."""
@@ -199,6 +196,14 @@ class PasswordResets:
         entry = audit.append_of_somebody(tx, self.changes.clock(), what, self.changes.keys.ring())
         if entry is not None:
             log.audit().info(json.dumps(entry.as_dict()))
+
+
+def owner(tx: Session, row: PasswordReset) -> Person | None:
+    """As `PasswordResets.who`."""
+    found = person(tx, row.account_id or 0)
+    if found is None or found.disabled or found.password != row.password:
+        return None
+    return found
 
 
 def ref_of(token: str) -> str:

@@ -6,6 +6,7 @@ It blocks; the desk leaves the event loop.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,15 +25,23 @@ from tokenbridge.errors import (
 )
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, passwords
-from tokenbridge.server.approvals import Approvals, Asked
+from tokenbridge.server.approvals import Approvals, Asked, NotApproved
 from tokenbridge.server.attempt_gate import AttemptGate
 from tokenbridge.server.ledger import Ledger, declined
 from tokenbridge.server.login import APPROVED_ELSEWHERE
 from tokenbridge.server.method_setup import wrong_code
 from tokenbridge.server.methods.base import Case, Checks, FallbackMethod, Outgoing, Question, Starts
 from tokenbridge.server.second_step import Begun, SecondStep
-from tokenbridge.server.self_service.password_reset import NOBODY, PasswordResets, Stage, Standing, Visitor, over
-from tokenbridge.server.store import approvals, audit, password_resets, throttle
+from tokenbridge.server.self_service.password_reset import (
+    NOBODY,
+    PasswordResets,
+    Stage,
+    Standing,
+    Visitor,
+    over,
+    ref_of,
+)
+from tokenbridge.server.store import approvals, audit, password_resets, sent_codes, throttle
 from tokenbridge.server.store.password_reset_schema import PasswordReset
 from tokenbridge.server.whereabouts import Whereabouts
 
@@ -62,6 +71,7 @@ class ResetProofs:
                 who = self.resets.who(tx, row)
                 username = who.username if who is not None else ""
                 self._count(tx, row, gate)
+                method = sent_codes.really_sent(tx, row.ref, method)
                 able = method in self.resets.ways(tx, who or NOBODY, row, by.where)
                 found = self.methods.get(method)
                 # Names of nobody, and people without this method, cost the same look into the database.
@@ -98,27 +108,37 @@ class ResetProofs:
             row = self.resets.find(tx, token)
             return self.questions.asked(tx, row.ref, self.resets.changes.clock()) if row is not None else None
 
+    def barred_until(self, token: str) -> dt.datetime | None:
+        """As `Approvals.barred_until`, for whoever's reset it is."""
+        now = self.resets.changes.clock()
+        with self.resets.changes.database.read() as tx:
+            row = self.resets.find(tx, token)
+            return self.questions.barred_until(tx, row.account_id or NOBODY.id, now) if row is not None else None
+
     def approval(self, token: str, by: Visitor) -> str:
         """Go on with what the telephone has answered; returns the reset's new token.
 
-        Raises `NotAnswered`, Rejected(APPROVAL_FAILED), or `NotAllowedNow`; Rejected(DECLINED), which ends it."""
+        Raises `NotAnswered`, Rejected(APPROVAL_FAILED), or `NotAllowedNow`; Rejected(DECLINED) when that has ended
+        it."""
         now, new = self.resets.changes.clock(), keys.new_token()
         with self.resets.changes.database.write_shared() as tx:
-            row = self.resets.hold(tx, token)
+            asked = approvals.newest(tx, ref_of(token))
+            row = self.resets.find(tx, token)
+            if row is None:  # saying no has ended it, before its page has asked
+                raise _declined() if asked is not None and asked.stage == approvals.Stage.DENIED else over()
             who = self.resets.who(tx, row)
-            asked = approvals.newest(tx, row.ref)
             if who is None or asked is None or asked.method not in self.resets.ways(tx, who, row, by.where):
                 raise over()
             refused = self.questions.use(tx, asked, now)
             if refused is None:
                 self._prove(tx, row, Method(asked.method), new)
-            elif refused[0] is RejectReason.DECLINED:
+            elif refused.reason is RejectReason.DECLINED:
                 password_resets.end_all(tx, who.id)
             event = "password-reset-proved" if refused is None else "password-reset-refused"
-            detail = refused[1] if refused is not None else ""
+            detail = refused.detail if refused is not None else ""
             self.resets.record(tx, event, who.username, by.request, method=asked.method, detail=detail)
         if refused is not None:
-            raise _not_approved(refused[0])
+            raise _not_approved(refused)
         return new
 
     def _count(self, tx: Session, row: PasswordReset, gate: AttemptGate) -> None:
@@ -151,7 +171,8 @@ class ResetProofs:
             who = self.resets.who(tx, row)
             if who is None or not row.first or row.second:
                 raise over()
-            if method not in self.resets.ways(tx, who, row, by.where) or not isinstance(found, Starts):
+            ways = self.resets.ways(tx, who, row, by.where)
+            if method not in ways or not isinstance(found, Starts):
                 raise MethodNotOffered
             case = Case(
                 tx=tx,
@@ -161,6 +182,7 @@ class ResetProofs:
                 client=CLIENT,
                 address=by.where.address,
                 device=by.device,
+                allowed=frozenset(ways),
             )
             begun = found.start(case)
             event = "approval-asked" if method in APPROVED_ELSEWHERE else "message-asked"
@@ -182,12 +204,19 @@ class ResetProofs:
         return self.second.ask(begun) if isinstance(begun, Question) else self.second.deliver(begun)
 
 
-def _not_approved(reason: RejectReason) -> Rejected:
-    if reason is RejectReason.DECLINED:
-        return declined()
-    failed = Rejected(reason, "The request to the telephone was not answered in time, or with wrong numbers.")
-    failed.retry, failed.hint = Retry.AGAIN, "Send another request, or use another method."
+def _not_approved(why: NotApproved) -> Rejected:
+    if why.reason is RejectReason.DECLINED:
+        return _declined()
+    usual = "The request to the telephone was not answered in time, or with wrong numbers."
+    failed = Rejected(why.reason, why.message or usual)
+    failed.retry, failed.hint = Retry.AGAIN, why.next_step or "Send another request, or use another method."
     return failed
+
+
+def _declined() -> Rejected:
+    error = declined()
+    error.message = "The password reset was declined on the telephone."
+    return error
 
 
 class PasswordResetDesk:
@@ -217,6 +246,9 @@ class PasswordResetDesk:
 
     async def asked(self, token: str) -> Asked | None:
         return await asyncio.to_thread(self._proofs.asked, token)
+
+    async def barred_until(self, token: str) -> dt.datetime | None:
+        return await asyncio.to_thread(self._proofs.barred_until, token)
 
     async def approval(self, token: str, by: Visitor) -> str:
         return await asyncio.to_thread(self._proofs.approval, token, by)

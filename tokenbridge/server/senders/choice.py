@@ -122,7 +122,8 @@ def reports_of(settings: Settings) -> Reports:
     """Who may tell what became of messages. Raises `SetupError`."""
     if settings.outbox:
         return Reports()
-    by_twilio = settings.twilio_reports and (settings.sms_sender == "twilio" or settings.twilio_whatsapp_from)
+    used = settings.sms_sender == "twilio" or settings.twilio_whatsapp_from or settings.twilio_voice_from
+    by_twilio = settings.twilio_reports and used
     return Reports(
         notify=_notify_token(settings) if settings.sms_sender == "notify" else "",
         twilio=Lines(callback=_callback(settings), token=_token(settings)) if by_twilio else None,

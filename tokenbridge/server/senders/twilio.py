@@ -21,6 +21,8 @@ ANSWERS: Final = "/hooks/twilio/voice/"
 """Where a pressed key is told to, followed by the call's handle: `twilio_api`."""
 REPORTS: Final = "/hooks/twilio/message/"
 """Where it is told what became of a message, followed by its reference: `twilio_api`."""
+CALLS: Final = "/hooks/twilio/call/"
+"""Where it is told what became of a call, followed by the call's handle: `twilio_api`."""
 RING_SECONDS: Final = 30
 CALL_SECONDS: Final = 60
 _KEY_SECONDS: Final = 10
@@ -41,7 +43,7 @@ class Lines:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twilio:
     """`template` is the ContentSid of an approved WhatsApp template with the code as its variable 1. `reports`: it is
-    asked to tell what became of a message."""
+    asked to tell what became of a message or a call."""
 
     http: httpx.Client
     url: str
@@ -83,14 +85,19 @@ class Twilio:
                 "Twiml": question(message.text, f"{self.callback}{ANSWERS}{message.answer}"),
                 "Timeout": str(RING_SECONDS),
                 "TimeLimit": str(CALL_SECONDS),
+                # Without StatusCallbackEvent it is told of the end only, however the call has ended.
+                **self._told(CALLS, message.answer),
             }
-        told = {"StatusCallback": f"{self.callback}{REPORTS}{message.reference}"} if self.reports else {}
+        told = self._told(REPORTS, message.reference)
         if message.channel is Channel.SMS:
             return {"To": message.to, "From": self.sender, "Body": message.text, **told}
         form = {"To": f"whatsapp:{message.to}", "From": f"whatsapp:{self.whatsapp_sender}", **told}
         if not self.template:
             return {**form, "Body": message.text}
         return {**form, "ContentSid": self.template, "ContentVariables": json.dumps({"1": message.code})}
+
+    def _told(self, path: str, name: str) -> dict[str, str]:
+        return {"StatusCallback": f"{self.callback}{path}{name}"} if self.reports else {}
 
     def _authorization(self) -> str:
         request = httpx.Request("GET", self.url)

@@ -25,7 +25,8 @@ BLOCKED: Final = dt.timedelta(minutes=30)
 @unique
 class Stage(StrEnum):
     """Asked, then approved or denied by the person, or failed: not told to any telephone, or tried too often. Approved
-    is used by the sign-in; void is what another question has replaced, or what the sign-in was told of."""
+    is used by the sign-in; void is what another question has replaced, or what the sign-in was told of. A call that was
+    never taken is busy, unanswered or unreached."""
 
     ASKED = "asked"
     APPROVED = "approved"
@@ -33,8 +34,13 @@ class Stage(StrEnum):
     FAILED = "failed"
     USED = "used"
     VOID = "void"
+    BUSY = "busy"
+    UNANSWERED = "unanswered"
+    UNREACHED = "unreached"
 
 
+NOT_TAKEN: Final = (Stage.BUSY, Stage.UNANSWERED, Stage.UNREACHED)
+"""What became of a call that nobody has taken."""
 _LIVE: Final = (Stage.ASKED, Stage.APPROVED)
 
 
@@ -68,6 +74,11 @@ def ask(tx: Session, new: NewApproval, now: dt.datetime) -> int:
 def free_at(tx: Session, account_id: int, now: dt.datetime) -> dt.datetime:
     """When the account may be asked again: as `sent_codes.free_at`, after questions that were not approved."""
     sent_codes.hold_account(tx, account_id)
+    return next_at(tx, account_id, now)
+
+
+def next_at(tx: Session, account_id: int, now: dt.datetime) -> dt.datetime:
+    """As `free_at`, for people to read: another request may ask meanwhile."""
     counted = (Approval.account_id == account_id, Approval.created_at > now - sent_codes.WINDOW)
     tried = Approval.stage.not_in((Stage.APPROVED, Stage.USED))
     times = list(tx.scalars(select(Approval.created_at).where(*counted, tried).order_by(Approval.created_at)))

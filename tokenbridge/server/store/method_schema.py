@@ -52,7 +52,8 @@ class SentCode(Base):
 
     `code_hash` is made with the key file. Without `phone_id` the number was removed since: the code is nothing then,
     but still counts for the wait before the next one. The stages are those of `sent_codes.Stage`. `reference` is the
-    hash of what the service that sends it calls it in its report; None: it is older than that column.
+    hash of what the service that sends it calls it in its report; None: it is older than that column. `instead` is the
+    method by which a new code goes out if this message is reported lost, as policy allowed when it was asked for.
     """
 
     __tablename__ = "sent_codes"
@@ -65,6 +66,7 @@ class SentCode(Base):
     code_hash: Mapped[str] = mapped_column(String(64))
     stage: Mapped[str] = mapped_column(String(16))
     reference: Mapped[str | None] = mapped_column(String(64), unique=True)
+    instead: Mapped[str] = mapped_column(String(16), server_default=text("''"))
     tries: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[dt.datetime] = mapped_column(Utc)
     expires_at: Mapped[dt.datetime] = mapped_column(Utc)

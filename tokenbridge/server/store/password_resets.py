@@ -46,6 +46,12 @@ def find(tx: Session, ref: str, now: dt.datetime) -> PasswordReset | None:
     return tx.scalar(query.execution_options(populate_existing=True))
 
 
+def hold(tx: Session, ref: str, now: dt.datetime) -> PasswordReset | None:
+    """As `find`, and nobody goes on with the reset until this transaction ends."""
+    query = select(PasswordReset).where(PasswordReset.ref == ref, PasswordReset.expires_at > now)
+    return tx.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
 def count_try(tx: Session, ref: str, now: dt.datetime) -> bool:
     """Count a code before it is compared; False when there are no tries left, or another request went on with it."""
     fits = (PasswordReset.ref == ref, PasswordReset.expires_at > now, PasswordReset.tries < MOST_TRIES)

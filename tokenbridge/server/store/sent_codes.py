@@ -48,6 +48,7 @@ class NewCode:
     phone_id: int
     code_hash: str
     reference: str
+    instead: str = ""
 
 
 def reserve(tx: Session, new: NewCode, now: dt.datetime) -> int:
@@ -103,9 +104,47 @@ def undelivered(tx: Session, reference: str) -> SentCode | None:
     return None if found is None else tx.get(SentCode, found)
 
 
+def under_way(tx: Session, reference: str) -> SentCode | None:
+    """The message of this `reference`, while its code is awaited."""
+    return tx.scalar(select(SentCode).where(SentCode.reference == reference, SentCode.stage.in_(_LIVE)))
+
+
 def newest(tx: Session, ref: str) -> SentCode | None:
-    query = select(SentCode).where(SentCode.ref == ref).order_by(SentCode.id.desc()).limit(1)
-    return tx.scalar(query.execution_options(populate_existing=True))
+    return next(iter(_newest(tx, ref, 1)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """The newest message of a sign-in. `replaces`: it is a text message after a WhatsApp message that was lost. `lost`:
+    it did not get there, or did not even go out in place of one that was lost."""
+
+    row: SentCode
+    replaces: bool
+    lost: bool
+
+
+def standing(tx: Session, ref: str) -> Newest | None:
+    """How the newest message of `ref` stands."""
+    found = _newest(tx, ref, 2)
+    if not found:
+        return None
+    row, before = found[0], found[-1]
+    lost_before = (Method.WHATSAPP, Stage.UNDELIVERED, row.phone_id)
+    replaces = row.method == Method.SMS and (before.method, before.stage, before.phone_id) == lost_before
+    lost = row.stage == Stage.UNDELIVERED or (replaces and row.stage == Stage.FAILED)
+    return Newest(row=row, replaces=replaces, lost=lost)
+
+
+def really_sent(tx: Session, ref: str, method: Method) -> Method:
+    """By what the code was sent that is given as one of `method`: whoever waits for a WhatsApp message may not know yet
+    that a text message has taken its place."""
+    found = standing(tx, ref) if method is Method.WHATSAPP else None
+    return Method.SMS if found is not None and found.replaces else method
+
+
+def _newest(tx: Session, ref: str, most: int) -> list[SentCode]:
+    query = select(SentCode).where(SentCode.ref == ref).order_by(SentCode.id.desc()).limit(most)
+    return list(tx.scalars(query.execution_options(populate_existing=True)))
 
 
 def count_try(tx: Session, code_id: int, now: dt.datetime) -> bool:
