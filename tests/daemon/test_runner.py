@@ -23,12 +23,14 @@ from tokenbridge.errors import (
     DeviceBusy,
     DeviceRemoved,
     NoDevice,
+    NotAllowedNow,
     NoUsableCertificate,
     PinBlocked,
     PinUnfit,
     PinWrong,
     RelyingPartyUnavailable,
     RemoteError,
+    SendFailed,
     ServiceGone,
     TokenbridgeError,
 )
@@ -533,6 +535,54 @@ def test_a_text_message_in_place_of_a_whatsapp_message_is_presented_as_what_it_i
         site = LocalSite(on_password=[by_message("whatsapp", "sms")], on_code=[ALLOW], on_start=sent)
         assert await Desk(Person(password=[b"yes"], code=[b"111111"]), site).sign_in(PASSWORD_WISH) == ALLOW
         assert (site.started, [what for _, what, _ in site.proofs]) == (["whatsapp"], ["ada", "sms"])
+
+    run(work())
+
+
+BY_WHATSAPP = Message(method="whatsapp", sent_to="*** *** 456", watched=True)
+
+
+def test_a_message_that_is_replaced_is_told_and_its_code_asked_for_anew(
+    cards: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "FIRST_LOOK_AT_MESSAGE", 0.001)
+
+    async def work() -> None:
+        instead = replace(BY_WHATSAPP, method="sms", watched=False)
+        site = LocalSite(
+            on_password=[by_message("whatsapp", "sms")],
+            on_code=[wrong("code-wrong"), ALLOW],
+            on_start=BY_WHATSAPP,
+            on_message=[BY_WHATSAPP, RelyingPartyUnavailable("away for a moment"), instead],
+        )
+        person = Person(password=[b"yes"])
+        task = asyncio.create_task(Desk(person, site).sign_in(PASSWORD_WISH))
+        first = await person.hears(event="prompt", kind="code", method="whatsapp")
+        person.script["code"] = [b"111111", b"222222"]
+        told = await person.hears(step="message-lost")
+        assert (told["method"], told["instead"], told["sent_to"]) == ("whatsapp", "sms", "*** *** 456")
+        verdict = await task
+        with pytest.raises(NotAllowedNow):
+            person.answer(first["id"], b"333333")
+        assert (verdict.decision, verdict.data["undelivered"]) == ("allow", ["whatsapp"])
+        assert (site.started, [what for _, what, _ in site.proofs]) == (["whatsapp"], ["ada", "sms", "sms"])
+
+    run(work())
+
+
+def test_a_message_that_is_lost_ends_it_with_what_to_do(cards: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_LOOK_AT_MESSAGE", 0.001)
+
+    async def work() -> None:
+        lost = replace(BY_WHATSAPP, lost=True)
+        site = LocalSite(on_password=[by_message("whatsapp")], on_start=BY_WHATSAPP, on_message=[lost])
+        person = Person(password=[b"yes"])
+        with pytest.raises(SendFailed) as found:
+            await Desk(person, site).sign_in(PASSWORD_WISH)
+        assert (found.value.message, "--by" in found.value.hint) == ("The message could not be delivered.", True)
+        told = await person.hears(step="message-lost")
+        assert (told["method"], told["instead"]) == ("whatsapp", "")
+        assert site.cancelled == ["t1"]
 
     run(work())
 

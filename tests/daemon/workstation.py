@@ -172,6 +172,7 @@ class LocalSite:
     credentials: list[Mapping[str, Any]] = field(default_factory=list)
     proofs: list[tuple[str, str, bytes]] = field(default_factory=list)
     on_start: Message | None = None
+    on_message: list[Message | Exception] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     on_approval: list[Verdict | Exception] = field(default_factory=list)
     looks: int = 0
@@ -212,6 +213,13 @@ class LocalSite:
         assert transaction not in self.cancelled
         self.started.append(method)
         return self.on_start or Message(method=method, sent_to="07••• •••456")
+
+    async def message(self, transaction: str) -> Message:
+        assert transaction not in self.cancelled
+        found = self.on_message.pop(0) if len(self.on_message) > 1 else self.on_message[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def is_answered(self, transaction: str) -> bool:
         assert transaction not in self.cancelled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import re
 import threading
 from collections import Counter
@@ -62,6 +63,22 @@ class Caller(Desk):
         path = address.removeprefix(CALLBACK)
         return self.server.http.post(path, data=form, headers={"X-Twilio-Signature": signed})
 
+    def ends(self, status: str, *, signed: str | None = None) -> httpx.Response:
+        """Twilio reports how the newest call has ended."""
+        return self.report(self.status_address(), status, signed=signed)
+
+    def status_address(self) -> str:
+        return dict(httpx.QueryParams(self.service.asked[-1][2].decode()))["StatusCallback"]
+
+    def report(self, address: str, status: str, *, signed: str | None = None) -> httpx.Response:
+        form = {"CallSid": "CA1", "AccountSid": ACCOUNT, "CallStatus": status, "SequenceNumber": "0"}
+        signed = RequestValidator(TOKEN).compute_signature(address, form) if signed is None else signed
+        headers = {"X-Twilio-Signature": signed}
+        return self.server.http.post(address.removeprefix(CALLBACK), data=form, headers=headers)
+
+    def asked(self, ticket: dict[str, Any]) -> dict[str, Any]:
+        return dict(self.server.http.get(f"/api/sign-in/{ticket['transaction']}/approval").json())
+
     def answered(self, ticket: dict[str, Any]) -> httpx.Response:
         return self.server.http.post(f"/api/sign-in/{ticket['transaction']}/approval")
 
@@ -106,13 +123,14 @@ def caller(
         twilio_from="+447700900000",
         twilio_voice_from="+447700900002",
         twilio_callback=CALLBACK,
+        twilio_reports=True,
     )
     bench.trust()
     with running(bench.data) as server:
         yield Caller(bench=bench, server=server, service=service)
 
 
-def said(answer: httpx.Response) -> str:
+def heard(answer: httpx.Response) -> str:
     assert answer.headers["content-type"].startswith("application/xml")
     return ElementTree.fromstring(answer.text).findtext("Say") or ""
 
@@ -130,7 +148,7 @@ def test_hash_confirms(caller: Caller):
     assert "Test Hospital" in spoken
     assert person.username not in spoken
     assert caller.answered(ticket).json()["error"]["code"] == "not-answered"
-    assert "Thank you" in said(caller.press(address, "#"))
+    assert "Thank you" in heard(caller.press(address, "#"))
     outcome = caller.answered(ticket).json()
     assert outcome["decision"] == "allow"
     assert (outcome["assurance"]["aal"], outcome["assurance"]["amr"]) == (2, ["pwd", "tel", "mfa"])
@@ -141,19 +159,100 @@ def test_hash_confirms(caller: Caller):
 def test_star_declines_and_nobody_is_called_for_a_while(caller: Caller):
     person = caller.somebody()
     ticket, address = caller.called(person)
-    assert "stopped" in said(caller.press(address, "*"))
+    assert "stopped" in heard(caller.press(address, "*"))
     refused = caller.answered(ticket)
     assert (refused.status_code, refused.json()["error"]["reason"]) == (403, "declined")
     assert caller.start(caller.challenged(person), "voice").status_code == 429
     assert "approval-denied" in caller.events(person)
 
 
+class TestNotTaken:
+    @pytest.mark.parametrize(
+        ("status", "what", "said"),
+        [
+            ("busy", "busy", "Your phone was busy."),
+            ("no-answer", "unanswered", "Nobody answered the call."),
+            ("failed", "unreached", "The call did not get through."),
+            ("canceled", "unreached", "The call did not get through."),
+        ],
+    )
+    def test_it_is_told_and_another_call_is_made_after_the_wait(
+        self, caller: Caller, status: str, what: str, said: str
+    ):
+        person = caller.somebody()
+        ticket, address = caller.called(person)
+        assert caller.status_address().startswith(f"{CALLBACK}/hooks/twilio/call/")
+        assert caller.asked(ticket)["answered"] is False
+        assert (caller.ends(status).status_code, caller.ends(status).content) == (204, b"")
+        found = caller.asked(ticket)
+        assert (found["answered"], found["not_taken"], found["message"]) == (True, what, said)
+        error = caller.answered(ticket).json()["error"]
+        assert (error["reason"], error["message"], error["retry"]) == ("approval-failed", said, "again")
+        assert re.fullmatch(r"Wait \d+ seconds, then have us call again, or use another method\.", error["next_step"])
+        assert caller.answered(ticket).status_code == 409, "told once"
+        assert "over" in heard(caller.press(address, "#")), "nothing answers it any more"
+        assert caller.events(person).count("call-not-taken") == 1
+        assert caller.start(ticket, "voice").status_code == 429, "the back-off holds"
+        past_calls(caller, person)
+        caller.service.will(201, {"sid": "CA2", "status": "queued"})
+        assert caller.start(ticket, "voice").status_code == 200
+        assert "Thank you" in heard(caller.press(caller.gather().attrib["action"], "#"))
+        assert caller.answered(ticket).json()["decision"] == "allow"
+
+    @pytest.mark.parametrize("status", ["completed", "ringing", "in-progress", "", "BUSY", "x" * 5000])
+    def test_other_reports_change_nothing(self, caller: Caller, status: str):
+        ticket, _ = caller.called(caller.somebody())
+        assert caller.ends(status).status_code == 204
+        assert caller.answered(ticket).json()["error"]["code"] == "not-answered"
+
+    def test_what_was_answered_stays_so(self, caller: Caller):
+        person = caller.somebody()
+        ticket, address = caller.called(person)
+        assert "Thank you" in heard(caller.press(address, "#"))
+        assert caller.ends("busy").status_code == 204
+        assert caller.answered(ticket).json()["decision"] == "allow"
+        assert "call-not-taken" not in caller.events(person)
+
+    def test_of_an_answer_and_reports_at_once_one_counts(self, caller: Caller):
+        for _ in range(5):
+            person = caller.somebody()
+            ticket, address = caller.called(person)
+            barrier = threading.Barrier(6)
+
+            def tell(key: str) -> bool:
+                barrier.wait()  # noqa: B023
+                return "Thank you" in heard(caller.press(address, key)) if key else caller.ends("busy").is_error  # noqa: B023
+
+            with ThreadPoolExecutor(6) as pool:
+                confirmed = any(pool.map(tell, ["", "#", "", "#", "", "#"]))
+            assert caller.answered(ticket).status_code == (200 if confirmed else 403)
+            assert caller.events(person).count("call-not-taken") == (0 if confirmed else 1)
+
+    def test_only_what_twilio_has_signed_for_this_address(self, caller: Caller):
+        ticket, answers = caller.called(caller.somebody())
+        elsewhere = RequestValidator(TOKEN).compute_signature(answers, {"CallStatus": "busy"})
+        for signed in ("", "x", elsewhere, RequestValidator("another").compute_signature(caller.status_address(), {})):
+            assert caller.ends("busy", signed=signed).status_code == 403
+        for handle in ("nobody", "x" * 64):
+            assert caller.report(f"{CALLBACK}/hooks/twilio/call/{handle}", "busy").status_code == 204
+        assert caller.report(f"{CALLBACK}/hooks/twilio/call/{'x' * 65}", "busy").status_code == 403
+        assert caller.answered(ticket).json()["error"]["code"] == "not-answered"
+
+
+def past_calls(caller: Caller, person: Person) -> None:
+    """Let the wait before the next call pass."""
+    with caller.bench.office() as office, office.database.write() as tx:
+        account = accounts.get(tx, person.username)
+        for row in tx.scalars(select(Approval).where(Approval.account_id == account.id)):
+            row.created_at -= dt.timedelta(minutes=20)
+
+
 def test_another_key_and_a_mailbox_do_nothing(caller: Caller):
     ticket, address = caller.called(caller.somebody())
     for key in ("1", "", "##", "0#"):
-        assert "nothing was done" in said(caller.press(address, key))
+        assert "nothing was done" in heard(caller.press(address, key))
     assert caller.answered(ticket).json()["error"]["code"] == "not-answered"
-    assert "Thank you" in said(caller.press(address, "#"))
+    assert "Thank you" in heard(caller.press(address, "#"))
 
 
 def test_a_call_is_answered_once_and_in_time(caller: Caller):
@@ -163,17 +262,17 @@ def test_a_call_is_answered_once_and_in_time(caller: Caller):
 
     def press(key: str) -> str:
         barrier.wait()
-        return said(caller.press(address, key))
+        return heard(caller.press(address, key))
 
     with ThreadPoolExecutor(4) as pool:
-        heard = Counter(pool.map(press, "#*#*"))
-    assert heard["That is over already."] == 3
+        words = Counter(pool.map(press, "#*#*"))
+    assert words["That is over already."] == 3
     assert caller.answered(ticket).status_code in (200, 403)
     with caller.bench.office() as office, office.database.write() as tx:
         account = accounts.get(tx, person.username)
         for row in tx.scalars(select(Approval).where(Approval.account_id == account.id)):
             row.stage, row.expires_at = "asked", now()
-    assert "over" in said(caller.press(address, "#"))
+    assert "over" in heard(caller.press(address, "#"))
 
 
 def test_only_what_twilio_has_signed_is_heard(caller: Caller):

@@ -134,11 +134,20 @@ def _words(step: str, line: Mapping[str, Any]) -> list[str]:
             return [_warning("The security key was taken out.")]
         case "try-again":
             return [click.style(f"✗ {line['message']}", fg="red"), f"  → {line['next_step']}"]
+        case "message-lost":
+            return [_warning(_of_lost(line))]
         case "challenged":
             return [_warning(line.get("sentence", "A further proof is asked for."))]
         case _:
             text = _SIMPLE.get(step, "")
             return [text.format_map({"key": "your security key", **line})] if text else _of_touch(step, line)
+
+
+def _of_lost(line: Mapping[str, Any]) -> str:
+    what = "WhatsApp message" if line["method"] == "whatsapp" else "text message"
+    if line["instead"]:
+        return f"The {what} did not arrive. We have sent a text message to {line['sent_to']} instead."
+    return f"The {what} could not be delivered."
 
 
 def _of_touch(step: str, line: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
@@ -21,7 +21,7 @@ from tokenbridge.daemon.known_cards import KnownCards
 from tokenbridge.daemon.prompts import StreamInteraction
 from tokenbridge.daemon.site import Message, Offer, Site, Verdict
 from tokenbridge.daemon.steps import Effect, Event, Finished, State, Wish
-from tokenbridge.errors import RejectReason, RemoteError, TokenbridgeError
+from tokenbridge.errors import RejectReason, RemoteError, SendFailed, SendFault, TokenbridgeError
 from tokenbridge.fido.request import assertion_request
 from tokenbridge.interaction import Secret
 from tokenbridge.log import get
@@ -34,6 +34,9 @@ _log = get("sign-in")
 FIRST_LOOK: Final = 1.0
 LONGEST_LOOK: Final = 5.0
 """Seconds between two looks whether a telephone has answered."""
+FIRST_LOOK_AT_MESSAGE: Final = 2.0
+LONGEST_LOOK_AT_MESSAGE: Final = 15.0
+"""The same for whether a message has got there."""
 QUESTIONS: Final = {steps.PASSWORD: "password", steps.RECOVERY: "recovery-code"}
 
 
@@ -67,6 +70,8 @@ class SignIn:
         self._arrival: Arrival | None = None
         self._offer: Offer | None = None
         self._message: Message | None = None
+        self._undelivered: list[str] = []
+        """By what messages were sent that did not get there."""
         self._replaced = False
         """Whether the offer has just been replaced because it seemed to end too soon."""
 
@@ -81,9 +86,15 @@ class SignIn:
                 state, effects = ceremony.step(state, event)
                 if not any(isinstance(effect, steps.Sign | steps.Prove) for effect in effects):
                     _wipe_typed(event)  # it came too late to be used
-            return _result(state)
+            return self._with_lost(_result(state))
         finally:
             await self._clean_up(state)
+
+    def _with_lost(self, verdict: Verdict) -> Verdict:
+        """For programs, which read the outcome only: by what messages were sent that did not get there."""
+        if not self._undelivered:
+            return verdict
+        return replace(verdict, data={**verdict.data, "undelivered": self._undelivered})
 
     async def _perform(self, effect: Effect) -> None:
         match effect:
@@ -183,12 +194,55 @@ class SignIn:
         if method == steps.PASSWORD and not username:
             with await self._interaction.ask_text("username", facts) as typed:
                 username = typed.reveal().decode("utf-8", "replace")
-        kind, told = QUESTIONS.get(method, "code"), {"method": method}
+        facts["username"] = username
         if method in steps.STARTED_FIRST:
-            message = await self._sent(method, offer)
-            told = {"method": message.method, "sent_to": message.sent_to}
-        secret = await self._interaction.ask_text(kind, {**facts, "username": username, **told})
-        return steps.SecretTyped(username=username, secret=secret, method=told["method"])
+            return await self._ask_code(method, offer, facts)
+        secret = await self._interaction.ask_text(QUESTIONS.get(method, "code"), {**facts, "method": method})
+        return steps.SecretTyped(username=username, secret=secret, method=method)
+
+    async def _ask_code(self, method: str, offer: Offer, facts: Mapping[str, str]) -> Event:
+        """Ask for the code of a message; once more when another message has taken its place. Raises `SendFailed` when
+        it is lost and none has."""
+        message = await self._sent(method, offer)
+        while True:
+            told = {**facts, "method": message.method, "sent_to": message.sent_to}
+            asking = asyncio.create_task(self._interaction.ask_text("code", told))
+            watching = asyncio.create_task(self._changed(message, offer))
+            secret = await _typed_before(asking, watching)
+            if secret is not None:
+                return steps.SecretTyped(username=facts["username"], secret=secret, method=message.method)
+            message = await self._replaced_by(message, watching.result())
+
+    async def _changed(self, message: Message, offer: Offer) -> Message:
+        """What the site says of a message once it is lost; it waits for ever while it may still come, and where nobody
+        can tell."""
+        wait = FIRST_LOOK_AT_MESSAGE
+        while message.watched:
+            await asyncio.sleep(wait)
+            wait = min(wait * 1.3, LONGEST_LOOK_AT_MESSAGE)
+            try:
+                found = await self._site.message(offer.transaction)
+            except TokenbridgeError as err:
+                _log.info("what became of the message is not known: %s", err.message)
+                continue
+            if found.lost or found.method != message.method:
+                return replace(found, watched=True)
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def _replaced_by(self, message: Message, found: Message) -> Message:
+        """Tell the person, whose open question is void."""
+        self._undelivered.append(message.method)
+        await self._interaction.progress("withdrawn")
+        await self._interaction.progress(
+            "message-lost", method=message.method, instead="" if found.lost else found.method, sent_to=found.sent_to
+        )
+        if found.lost:
+            error = SendFailed(SendFault.RECIPIENT)
+            error.message, error.hint = "The message could not be delivered.", "Sign in by another method (--by)."
+            raise error
+        self._message = found
+        return found
 
     async def _wait_for_approval(self, effect: steps.WaitForApproval) -> Event:
         """The site ends it: it says that there is an answer when the question is too old, and fails when all is."""
@@ -296,6 +350,21 @@ class SignIn:
             _wipe_typed(self._events.get_nowait()[1])
         if not (isinstance(state, Finished) and state.verdict is not None and state.verdict.decision != "challenge"):
             await self._cancel_offer()
+
+
+async def _typed_before(asking: asyncio.Task[Secret], other: asyncio.Task[Any]) -> Secret | None:
+    """What was typed, or None when `other` ended first. Neither goes on after it; raises what `asking` raises."""
+    typed = False
+    try:
+        await asyncio.wait({asking, other}, return_when=asyncio.FIRST_COMPLETED)
+        typed = asking.done()
+        return asking.result() if typed else None
+    finally:
+        for task in (asking, other):
+            task.cancel()
+        await asyncio.wait({asking, other})
+        if not typed and not asking.cancelled() and asking.exception() is None:
+            asking.result().wipe()  # it came when nobody waited for it any more
 
 
 def _wipe(pin: Secret | None) -> None:

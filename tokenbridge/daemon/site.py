@@ -69,11 +69,13 @@ class Verdict:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A code that the site has sent, or a question to a telephone: then `number` is to be typed there. `sent_to` is
-    masked."""
+    masked. `watched`: the site may come to know that the message is `lost`."""
 
     method: str
     sent_to: str
     number: str = ""
+    watched: bool = False
+    lost: bool = False
 
 
 def origin_of(url: str) -> str:
@@ -194,11 +196,11 @@ class Site:
     async def start_method(self, transaction: str, method: str) -> Message:
         """Have the site send a message. It may be of another kind than was asked for."""
         answer = await self.call("POST", f"/api/sign-in/{transaction}/start", {"method": method})
-        try:
-            texts = {name: str(answer[name])[:MAX_TEXT] for name in ("method", "sent_to")}
-            return Message(**texts, number=str(answer.get("number", ""))[:MAX_TEXT])
-        except (KeyError, TypeError, AttributeError) as err:
-            raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
+        return _message_of(answer)
+
+    async def message(self, transaction: str) -> Message:
+        """What has become of the message; it may be another one by now, sent in place of one that was lost."""
+        return _message_of(await self.call("GET", f"/api/sign-in/{transaction}/message", None))
 
     async def is_answered(self, transaction: str) -> bool:
         """Whether the telephone has answered, or can't any more."""
@@ -300,6 +302,20 @@ def offer_of(data: Any) -> Offer:
             key_options=_options(accepts.get("key", {}).get("options")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
+        raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
+
+
+def _message_of(answer: Any) -> Message:
+    """Raises `RelyingPartyUnavailable`."""
+    try:
+        texts = {name: str(answer[name])[:MAX_TEXT] for name in ("method", "sent_to")}
+        return Message(
+            **texts,
+            number=str(answer.get("number", ""))[:MAX_TEXT],
+            watched=answer.get("watched") is True,
+            lost=answer.get("undelivered") is True,
+        )
+    except (KeyError, TypeError, AttributeError) as err:
         raise RelyingPartyUnavailable("The site's answer can't be understood.", detail=repr(err)) from err
 
 

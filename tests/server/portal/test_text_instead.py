@@ -71,9 +71,15 @@ def _all_was_sent(service: Service) -> Iterator[None]:
     until(lambda: not service.answers, "every message that was expected")
 
 
-def texted(service: Service, before: int) -> str:
-    """The code of the text message that follows by itself."""
+def texted(portal: Portal, service: Service, before: int) -> str:
+    """The code of the text message that follows by itself. It counts once the service has taken it."""
+
+    def reserved() -> list[int]:
+        with portal.bench.office() as office, office.database.read() as tx:
+            return list(tx.scalars(select(SentCode.id).where(SentCode.stage == "reserved")))
+
     until(lambda: len(service.asked) > before, "the text message")
+    until(lambda: not reserved(), "that it was taken")
     assert len(service.asked) == before + 1
     assert service.asked[-1][0].startswith("/v2/")
     return code_of(service)
@@ -84,7 +90,7 @@ def lose(portal: Portal, service: Service, **fields: str) -> str:
     before, address = len(service.asked), sent(service)["StatusCallback"]
     service.will(201, {"id": "3"})
     assert quiet(by_twilio(portal, address, **fields))
-    return texted(service, before)
+    return texted(portal, service, before)
 
 
 def details(portal: Portal, person: Person, event: str) -> list[dict[str, Any]]:
@@ -153,7 +159,7 @@ class TestSignIn:
 
             with ThreadPoolExecutor(len(servers)) as pool:
                 assert all(map(quiet, pool.map(report, servers)))
-            code = texted(service, before)
+            code = texted(portal, service, before)
             assert len(details(portal, person, "message-undelivered")) == 1
             assert len(details(portal, person, "message-asked")) == 2, "the WhatsApp message and the text message"
             visitor.get("/sign-in/step?by=whatsapp")
@@ -183,7 +189,7 @@ class TestSignIn:
         assert quiet(by_twilio(portal, address)), "while the service that sends hangs"
         assert SAID in visitor.get("/sign-in/step?by=whatsapp").text
         service.open.set()
-        code = texted(service, before)
+        code = texted(portal, service, before)
         assert visitor.send("/sign-in/step", {"by": "sms", "code": code}).url.path == "/signed-in"
 
     def test_a_sender_that_refuses_is_no_failure_of_the_report(
