@@ -140,7 +140,9 @@ async def send(visit: Visitor) -> Response:
     try:
         device = device_of(visit.request.headers.get("user-agent", ""))
         begun = await visit.front.sign_ins.send(token, Method(by), visit.request_id, device)
-    except (SendFailed, TooMany) as err:
+    except (SendFailed, TooMany, NotAllowedNow) as err:
+        if await _waiting(visit) is None:
+            raise
         return await _step_page(visit, waiting, error=err)
     if not begun.typed:
         return see_other(step_address(visit.onward, begun.method))
