@@ -85,6 +85,19 @@ def test_an_answer_that_crosses_a_withdrawal_is_no_failure(code: str, passes: bo
             lead(answering, prompt("pin"), refuse=code)
 
 
+def test_a_scripts_code_that_comes_late_answers_the_question_that_has_taken_the_place() -> None:
+    """It is a message's, and another one was sent meanwhile. A PIN that comes late is given no second time."""
+    stream = ScriptedStream(prompt("code", 1), prompt("code", 2), DONE, refuse="not-allowed-now")
+    with stream:
+        follow(stream, Answers(given={"code": descriptor(b"111111\n")}), lambda line: None)
+    assert stream.answers == [("q1", b"111111"), ("q2", b"111111")]
+    assert all(not any(buffer) for buffer in stream.buffers)
+    stream = ScriptedStream(prompt("pin", 1), prompt("pin", 2), DONE, refuse="not-allowed-now")
+    with stream:
+        follow(stream, Answers(given={"pin": descriptor(b"111111\n")}), lambda line: None)
+    assert (stream.answers, stream.declined) == ([("q1", b"111111")], ["q2"])
+
+
 # --- people ----------------------------------------------------------------------------------------------------
 
 

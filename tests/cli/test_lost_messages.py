@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cli.conftest import Terminal
 from tests.daemon.test_app import bridge, place
-from tests.patience import until
+from tests.patience import SECONDS, ended, until
 from tests.server.conftest import PASSWORD, Databases
 from tests.server.portal.conftest import Portal
 from tests.server.portal.test_deliveries import by_notify, by_twilio, reporting, sent, service, with_phone
@@ -17,6 +20,9 @@ from tests.server.portal.test_text_instead import texted
 from tests.server.test_senders import Service
 
 __all__ = ["bridge", "place", "service"]
+
+
+PROGRAM = (sys.executable, "-m", "tokenbridge")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,33 @@ def test_the_text_message_in_its_place_is_told_and_asked_for(
     terminal.types(f"{texted(portal, service, before)}\n")
     outcome = json.loads(terminal.result())
     assert (outcome["decision"], outcome["undelivered"]) == ("allow", ["whatsapp"])
+
+
+@pytest.mark.usefixtures("bridge")
+def test_a_script_goes_on_with_the_code_of_the_text_message(portal: Portal, name: str, service: Service) -> None:
+    """It reads the code when there is one, whichever message that was asked for."""
+    (password, password_in), (code, code_in) = os.pipe(), os.pipe()
+    os.write(password_in, f"{PASSWORD}\n".encode())
+    service.will(201, {"sid": "SM2"})
+    before = len(service.asked)
+    ca = portal.bench.data / "tls" / "ca.pem"
+    given = ("--password-fd", str(password), "--code-fd", str(code), "--json")
+    script = subprocess.Popen(
+        [*PROGRAM, "sign-in", portal.origin, "--ca", str(ca), "--user", name, "--by", "whatsapp", *given],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=(password, code),
+    )
+    with ended(script):
+        until(lambda: len(service.asked) > before, "the WhatsApp message")
+        service.will(201, {"id": "3"})
+        by_twilio(portal, sent(service)["StatusCallback"])
+        os.write(code_in, texted(portal, service, before + 1).encode() + b"\n")
+        output, _ = script.communicate(timeout=SECONDS)
+    for descriptor in (password, password_in, code, code_in):
+        os.close(descriptor)
+    assert json.loads(output)["decision"] == "allow"
 
 
 @pytest.mark.usefixtures("bridge")

@@ -47,6 +47,8 @@ class Answers:
     agreed: bool = False
     """To whatever else is asked for consent (--yes)."""
     scripted: bool = field(init=False)
+    _late_code: bytearray | None = field(init=False, default=None)
+    """A script's code whose question was void when it came: it is for the one that has taken its place."""
 
     def __post_init__(self) -> None:
         self.scripted = bool(self.given)
@@ -69,6 +71,8 @@ class Answers:
         except RemoteError as err:
             if err.remote_code != "not-allowed-now":  # withdrawn while it was on its way
                 raise
+            if question["kind"] == "code" and self.scripted:
+                self._late_code = bytearray(value)
         finally:
             _wipe(value)
 
@@ -80,6 +84,9 @@ class Answers:
             return bytearray(b"yes")
         if kind in self.given:
             return terminal.read_fd(self.given.pop(kind))
+        if kind == "code" and self._late_code is not None:
+            code, self._late_code = self._late_code, None
+            return code
         if not self.somebody_is_there():
             # A script answers what it came for and nothing else: never the same PIN a second time.
             raise Cancelled("user")
