@@ -35,8 +35,8 @@ from tokenbridge.server.login import (
     SignedIn,
     Started,
     TimeIsUp,
-    step,
 )
+from tokenbridge.server.login_machine import step
 from tokenbridge.server.store import sign_ins
 
 AT = dt.datetime(2026, 11, 24, 3, 0, tzinfo=dt.UTC)

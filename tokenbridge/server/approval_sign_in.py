@@ -9,9 +9,10 @@ from tokenbridge.errors import NotAllowedNow, NotAnswered, Rejected, RejectReaso
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import login
 from tokenbridge.server.approvals import Approvals, Asked, NotApproved
-from tokenbridge.server.ledger import Clock, Done, Ledger, Moment, declined
+from tokenbridge.server.ledger import Clock, Done, Ledger, Moment
 from tokenbridge.server.password_sign_in import second_step_shown
 from tokenbridge.server.policy_book import PolicyBook
+from tokenbridge.server.sign_in_refusals import declined
 from tokenbridge.server.store import approvals, password_resets
 from tokenbridge.server.store.approval_schema import Approval
 from tokenbridge.server.store.database import Database

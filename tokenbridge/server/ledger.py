@@ -12,10 +12,10 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from tokenbridge import log
-from tokenbridge.errors import MethodNotOffered, NotAllowedNow, Rejected, RejectReason, Retry, TokenbridgeError, TooMany
+from tokenbridge.errors import Rejected, RejectReason
 from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
-from tokenbridge.server import keys, login
+from tokenbridge.server import keys, login, login_machine, sign_in_record, sign_in_refusals
 from tokenbridge.server.broom import Broom
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.people import Person, person
@@ -31,24 +31,6 @@ Clock = Callable[[], dt.datetime]
 MAX_TOKEN: Final = 128
 CLOCK_SKEW: Final = dt.timedelta(minutes=1)
 """By how much the clocks of several servers on one database may differ."""
-
-_MESSAGES: Final = {
-    RejectReason.CREDENTIALS_WRONG: "The user name or the password is wrong.",
-    RejectReason.CODE_WRONG: "The code is wrong, or it was used before.",
-    RejectReason.SUBJECT_UNKNOWN: "The card is good, but it belongs to no account here.",
-    RejectReason.SUSPENDED: "This card or key is suspended, because it was said to be lost.",
-    RejectReason.DECLINED: "The sign-in was declined on the telephone.",
-    RejectReason.APPROVAL_FAILED: "The request to the telephone was not answered in time, or with wrong numbers.",
-}
-_START_AGAIN: Final = "Start the sign-in again."
-_STEPS: Final = {
-    RejectReason.CREDENTIALS_WRONG: "Type both again with care.",
-    RejectReason.SUSPENDED: "Sign in in another way, and lift that under Self-Service; or ask your IT service desk.",
-    RejectReason.CODE_WRONG: "Type the newest code with care; of an app, wait for the next one.",
-    RejectReason.DECLINED: "If it was not you who declined, change your password and tell your IT service desk.",
-    RejectReason.APPROVAL_FAILED: "Send another request, or use another method.",
-    RejectReason.SUBJECT_UNKNOWN: "Ask your IT service desk to enrol the card.",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +170,7 @@ class Ledger:
                 pending=pending,
                 state=pending.state,
             )
-            if not login.is_final(work.state) and not _in_time(pending.challenge, work.now):
+            if not login_machine.is_final(work.state) and not _in_time(pending.challenge, work.now):
                 events = (login.TimeIsUp(),)
             for event in events:
                 self._step(work, event(work) if callable(event) else event)
@@ -202,7 +184,7 @@ class Ledger:
         for entry in entries:
             log.audit().info(json.dumps(entry.as_dict()))
         if work.refuse is not None:
-            raise _error(work.refuse)
+            raise sign_in_refusals.error(work.refuse)
         return Done(pending=pending, state=work.state, answer=work.answer, person=work.person, opened=work.opened)
 
     def look(self, token: str) -> Pending | None:
@@ -224,7 +206,7 @@ class Ledger:
         log.audit().info(json.dumps(entry.as_dict()))
 
     def _step(self, work: Moment, event: login.Event) -> None:
-        result = login.step(work.state, event)
+        result = login_machine.step(work.state, event)
         work.state = result.state
         for effect in result.effects:
             match effect:
@@ -247,7 +229,9 @@ class Ledger:
                     cards.used(work.tx, proof.credential, work.now)
 
     def _record(self, work: Moment, record: login.Record) -> None:
-        work.record(_event(work, record))
+        whose = work.who(record.account) if record.account is not None else None
+        username = whose.username if whose is not None else ""
+        work.record(sign_in_record.event(record, work.pending, username, work.request))
         if record.what is login.Recorded.REFUSED and record.account is not None:
             self._risk.failed(work.tx, record.account, work.now)
 
@@ -274,59 +258,3 @@ def _hold(tx: Session, ref: str) -> Pending:
             RejectReason.CHALLENGE_UNKNOWN, "There is no such sign-in.", detail="no transaction with this token"
         )
     return pending
-
-
-def _event(work: Moment, record: login.Record) -> audit.Event:
-    account = work.who(record.account) if record.account is not None else None
-    detail: dict[str, Any] = {"client": work.pending.client}
-    if work.pending.where.address:
-        detail["address"] = work.pending.where.address
-    if record.detail:
-        detail["detail"] = record.detail
-    if record.assurance is not None:
-        detail["assurance"] = sessions.describe(record.assurance)
-        detail["methods"] = [str(method) for method in record.assurance.methods]
-    if record.decision is not None:
-        detail["decision"] = str(record.decision.outcome)
-        detail["sentence"] = record.decision.sentence
-        detail["reasons"] = [reason.code for reason in record.decision.reasons]
-        detail["rule"], detail["policy"] = record.decision.rule, record.decision.policy
-        detail["suppressed"] = [str(method) for method in record.decision.suppressed]
-        detail["signals"] = [str(signal) for signal in record.decision.signals]
-    return audit.Event(
-        event=record.what,
-        account=account.username if account is not None else "",
-        sign_in=work.pending.ref,
-        request=work.request,
-        detail=detail,
-    )
-
-
-def _error(refuse: login.Refuse) -> TokenbridgeError:
-    match refuse.why:
-        case login.Refusal.TOO_MANY:
-            return TooMany("Too many attempts in this sign-in.", seconds=None, next_step=_START_AGAIN)
-        case login.Refusal.EXPIRED:
-            return Rejected(RejectReason.CHALLENGE_EXPIRED, "The sign-in took too long.")
-        case login.Refusal.NOT_NOW:
-            return NotAllowedNow("This sign-in does not take that now: it has ended or awaits something else.")
-        case login.Refusal.DOWNGRADE:
-            return MethodNotOffered()
-        case login.Refusal.STARTS:
-            return TooMany("No more messages or calls in this sign-in.", seconds=None, next_step=_START_AGAIN)
-        case login.Refusal.EVIDENCE:
-            return _evidence_error(refuse)
-
-
-def declined() -> Rejected:
-    """What a client is told whose sign-in was ended by the person."""
-    return _evidence_error(login.Refuse(why=login.Refusal.EVIDENCE, reason=RejectReason.DECLINED))
-
-
-def _evidence_error(refuse: login.Refuse) -> Rejected:
-    reason = refuse.reason or RejectReason.MALFORMED
-    error = Rejected(reason, refuse.message or _MESSAGES.get(reason))
-    if reason in (RejectReason.CREDENTIALS_WRONG, RejectReason.CODE_WRONG, RejectReason.APPROVAL_FAILED):
-        error.retry = Retry.AGAIN  # may be tried again in the same sign-in; other bad evidence ends it
-    error.hint = refuse.next_step or _STEPS.get(reason, error.hint)
-    return error

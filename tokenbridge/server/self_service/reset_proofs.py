@@ -27,7 +27,7 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, passwords
 from tokenbridge.server.approvals import Approvals, Asked, NotApproved
 from tokenbridge.server.attempt_gate import AttemptGate
-from tokenbridge.server.ledger import Ledger, declined
+from tokenbridge.server.ledger import Ledger
 from tokenbridge.server.login import APPROVED_ELSEWHERE
 from tokenbridge.server.method_setup import wrong_code
 from tokenbridge.server.methods.base import Case, Checks, FallbackMethod, Outgoing, Question, Starts
@@ -41,6 +41,7 @@ from tokenbridge.server.self_service.password_reset import (
     over,
     ref_of,
 )
+from tokenbridge.server.sign_in_refusals import declined
 from tokenbridge.server.store import approvals, audit, password_resets, sent_codes, throttle
 from tokenbridge.server.store.password_reset_schema import PasswordReset
 from tokenbridge.server.whereabouts import Whereabouts
