@@ -51,8 +51,15 @@ class Desk:
         return self.server.http.post("/api/app-password/check", json=body, auth=(given["client"], given["secret"]))
 
     def events(self) -> list[str]:
-        lines = self.cli("audit", "--json", "--user", self.person.username).splitlines()
-        return [json.loads(line)["event"] for line in lines]
+        return [entry["event"] for entry in self._entries()]
+
+    def denied(self) -> list[dict[str, Any]]:
+        """What the audit trail holds of those whom policy did not let in."""
+        return self._entries("--event", "denied")
+
+    def _entries(self, *options: str) -> list[dict[str, Any]]:
+        lines = self.cli("audit", "--json", "--user", self.person.username, *options).splitlines()
+        return [json.loads(line) for line in lines]
 
 
 @contextmanager

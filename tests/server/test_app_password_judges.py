@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,8 +15,9 @@ import pytest
 
 from tests.foreign_programs import block, wait_for
 from tests.patience import SECONDS, until
-from tests.server.app_bench import Desk, app_desk
+from tests.server.app_bench import MAIL, Desk, app_desk
 from tests.server.conftest import make_bench
+from tests.server.test_policy_cli import put
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.ports import free_port
 
@@ -68,7 +70,7 @@ def test_the_script(desk: Desk, place: Path, tmp_path: Path) -> None:
 def apache(place: Path, port: int) -> Iterator[str]:
     wanted = ("mpm_event", "authn_core", "authz_core", "authz_user", "auth_basic", "authnz_external")
     pages = place / "pages" / "wiki"
-    pages.mkdir(parents=True)
+    pages.mkdir(parents=True, exist_ok=True)
     (pages / "index.html").write_text("the wiki", "utf-8")
     config = [
         *(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in wanted),
@@ -122,6 +124,34 @@ service anvil {{
         process.wait(SECONDS)
 
 
+@pytest.fixture
+def strict(desk: Desk) -> Iterator[None]:
+    """A policy that wants two factors of everybody."""
+    put(desk.bench.data, '[[rule]]\nname = "two factors"\n')
+    yield
+    put(desk.bench.data, MAIL)
+
+
+REFUSED = "policy-refuses: The app password is right, but the policy does not let it in"
+
+
+def test_the_script_says_why_not(desk: Desk, place: Path, strict: None) -> None:
+    given = f"{desk.person.username}\n{desk.made()['password']}\n"
+    run = subprocess.run([place / "check"], input=given, text=True, capture_output=True, timeout=SECONDS, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert REFUSED in run.stderr
+    assert "Use this service in a browser" in run.stderr
+
+
+def test_the_script_says_that_the_server_is_away(place: Path, tmp_path: Path) -> None:
+    script, away = (place / "check").read_text("utf-8"), tmp_path / "check"
+    away.write_text(re.sub(r"SITE=https://\S+", f"SITE=https://localhost:{free_port()}", script), "utf-8")
+    away.chmod(0o755)
+    run = subprocess.run([away], input="a\nb\n", text=True, capture_output=True, timeout=SECONDS, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "connect" in run.stderr
+
+
 @pytest.mark.foreign
 def test_apache_lets_in_who_has_an_app_password(desk: Desk, place: Path) -> None:
     made = desk.made()
@@ -132,6 +162,15 @@ def test_apache_lets_in_who_has_an_app_password(desk: Desk, place: Path) -> None
         for name, password in ((desk.person.username, "0" * 24), ("nobody", made["password"]), (ODD, ODD)):
             assert httpx.get(page, auth=(name, password)).status_code == 401
         assert httpx.get(page).status_code == 401
+
+
+@pytest.mark.foreign
+def test_apaches_log_says_why_policy_refuses(desk: Desk, place: Path, strict: None) -> None:
+    made = desk.made()
+    (place / "secret").chmod(0o644)
+    with apache(place, free_port()) as page:
+        assert httpx.get(page, auth=(desk.person.username, made["password"])).status_code == 401
+        until(lambda: REFUSED in (place / "apache.log").read_text(), "Apache's log")
 
 
 @pytest.mark.foreign
@@ -146,3 +185,12 @@ def test_dovecot_lets_in_who_has_an_app_password(desk: Desk, place: Path) -> Non
         assert asked(desk.person.username, made["password"]) == 0
         for name, password in ((desk.person.username, "0" * 24), ("nobody", made["password"])):
             assert asked(name, password) != 0
+
+
+@pytest.mark.foreign
+def test_dovecots_log_says_why_policy_refuses(desk: Desk, place: Path, strict: None) -> None:
+    made, log = desk.made(), place / "dovecot.log"
+    command = ["doveadm", "-c", str(place / "dovecot.conf"), "auth", "test", desk.person.username, made["password"]]
+    with dovecot(place):
+        assert subprocess.run(command, timeout=SECONDS, check=False).returncode != 0
+        until(lambda: REFUSED in log.read_text(), "Dovecot's log")

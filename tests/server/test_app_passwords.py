@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -74,18 +75,86 @@ def test_an_authorization_that_is_none(desk: Desk, given: str | None) -> None:
     assert desk.server.http.post("/api/app-password/check", json=body, headers=headers).status_code == 401
 
 
-def test_policy_decides_and_says_why(desk: Desk) -> None:
+@dataclass(frozen=True)
+class Refusal:
+    """What a policy says to an app password that is right."""
+
+    policy: str
+    message: str
+    next_step: str
+    reason: str
+
+
+TOO_WEAK = "Use this service in a browser, where a second step can be asked for"
+ASK = "Ask your IT service desk."
+REFUSALS = {
+    "two factors": Refusal(
+        '[[rule]]\nname = "two factors"\n',
+        "app password counts as one factor (AAL1), and rule 'two factors' requires two factors (AAL2).",
+        TOO_WEAK,
+        "assurance-too-low",
+    ),
+    "a method that the person lacks": Refusal(
+        '[[rule]]\nname = "voice"\nfallback = ["voice"]\n',
+        "app password counts as one factor (AAL1), and rule 'voice' requires two factors (AAL2).",
+        TOO_WEAK,
+        "assurance-too-low",
+    ),
+    "closed": Refusal(
+        '[[rule]]\nname = "closed"\nrefuse = true\nmessage = "Mail is closed on Sundays."\n',
+        "mail is closed on Sundays.",
+        ASK,
+        "rule-refuses",
+    ),
+    "no rule": Refusal(
+        '[[rule]]\nname = "wiki"\nclients = ["wiki"]\n',
+        "no rule of the policy covers the client 'mail'.",
+        ASK,
+        "no-rule",
+    ),
+    "enrolment overdue": Refusal(
+        '[[rule]]\nname = "mail"\naal = 1\nenrol = { any_of = ["key"], grace_days = 0 }\n',
+        "this account had to set up security key by",
+        "Set it up on the self-service pages",
+        "enrolment-overdue",
+    ),
+}
+
+
+@pytest.fixture
+def refusal(desk: Desk, request: pytest.FixtureRequest) -> Iterator[Refusal]:
+    found = REFUSALS[request.param]
+    put(desk.bench.data, found.policy)
+    yield found
+    put(desk.bench.data, MAIL)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, indirect=True)
+def test_policy_decides_and_offers_no_second_step(desk: Desk, refusal: Refusal) -> None:
+    made = desk.made(f"Outlook {refusal.reason}")
+    before = len(desk.denied())
+    answers = [desk.check(made["password"]) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [403, 403]
+    error = answers[0].json()["error"]
+    assert (error["code"], error["retry"]) == ("policy-refuses", "never")
+    assert error["message"].startswith(
+        f"The app password is right, but the policy does not let it in: {refusal.message}"
+    )
+    assert error["next_step"].startswith(refusal.next_step)
+    assert "One more step" not in answers[0].text
+    (entry,) = desk.denied()[before:]
+    told = entry["detail"]
+    assert (told["client"], told["name"], told["decision"]) == ("mail", f"Outlook {refusal.reason}", "deny")
+    assert (told["sentence"], told["reasons"][0]) == (error["message"], refusal.reason)
+    assert entry["request"] == error["request_id"]
+    assert desk.check("0" * 24).json()["error"]["code"] == "rejected"
+
+
+def test_it_opens_again_with_the_policy(desk: Desk) -> None:
     made = desk.made()
-    put(desk.bench.data, '[[rule]]\nname = "two factors"\n')
-    try:
-        refused = desk.check(made["password"])
-        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "policy-refuses")
-        assert (
-            "App password counts as one factor (AAL1), and rule 'two factors' requires two factors (AAL2)"
-            in refused.json()["error"]["message"]
-        )
-    finally:
-        put(desk.bench.data, MAIL)
+    put(desk.bench.data, REFUSALS["two factors"].policy)
+    assert desk.check(made["password"]).status_code == 403
+    put(desk.bench.data, MAIL)
     assert desk.check(made["password"]).status_code == 200
 
 

@@ -11,8 +11,8 @@ import asyncio
 import datetime as dt
 import hmac
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 from sqlalchemy.orm import Session
@@ -27,12 +27,14 @@ from tokenbridge.errors import (
     RejectReason,
     TooMany,
 )
-from tokenbridge.rp.policy import Outcome
+from tokenbridge.rp.policy import Decision, Outcome
 from tokenbridge.rp.proof import Factor, Method, Proof
-from tokenbridge.server import codes, keys, login
+from tokenbridge.rp.reasons import ReasonCode
+from tokenbridge.server import codes, keys, login, sign_in_record
 from tokenbridge.server.changes import Changes
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.key_enrolment import clean_name
+from tokenbridge.server.ledger import Ledger
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.risk import Circumstances
@@ -42,9 +44,19 @@ from tokenbridge.server.store.app_passwords import USED_EVERY, Good, NewAppPassw
 FAILURES: Final = throttle.Limit(kind="app-password", most=30)
 """Wrong app passwords of one name at one client in a minute. A program that was not told the new one tries often."""
 
+DENIALS: Final = throttle.Limit(kind="app-password-denied", most=1, minutes=24 * 60)
+"""How often the audit trail says that policy refuses an app password for the same reason: mail programs never tire."""
+
 NO_SECRET: Final = keys.hash_token("nobody has this secret")
 
 _KNOWLEDGE: Final = frozenset({Factor.KNOWLEDGE})
+
+_NEXT_STEPS: Final[Mapping[str, str]] = {
+    ReasonCode.TOO_WEAK: "Use this service in a browser, where a second step can be asked for, or ask your IT service "
+    "desk whether policy may let app passwords in here.",
+    ReasonCode.ENROL_OVERDUE: "Set it up on the self-service pages, then let the program try again.",
+}
+"""By the policy's reason. A program can do no second step, so none is offered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +83,7 @@ class AppPasswords:
 
     changes: Changes
     policy: PolicyBook
+    ledger: Ledger
 
     def make(self, session_token: str, client: str, name: str, request: str) -> Made:
         """Raises `NoSession`, `StepUp`, `BadRequest`."""
@@ -129,9 +142,18 @@ class AppPasswords:
         shown = Shown(by=Method.APP_PASSWORD, proofs=(proof,))
         decision = judge(edition, shown, who, Circumstances(client=client), now).decision
         if decision.outcome is not Outcome.ALLOW:
-            raise PolicyRefuses(decision.sentence)
+            raise self._denied(good, who, client, decision, request)
         self._used(good, who, client, request)
         return who
+
+    def _denied(self, good: Good, who: Person, client: str, decision: Decision, request: str) -> PolicyRefuses:
+        """The refusal, put on record: most programs show nobody why they were not let in."""
+        refusal = _refusal(decision)
+        denied = replace(decision, outcome=Outcome.DENY, sentence=refusal.message)
+        detail = {"client": client, "name": good.name, **sign_in_record.decided(denied)}
+        event = audit.Event(event=login.Recorded.DENIED, account=who.username, request=request, detail=detail)
+        self.ledger.report(f"{good.id}:{refusal.message}", event, DENIALS)
+        return refusal
 
     def _failed(self, about: str, client: str, who: Person | None, request: str) -> NoReturn:
         now = self.changes.clock()
@@ -193,6 +215,16 @@ def describe(row: Any, client: str) -> dict[str, Any]:
         "created_at": _stamp(row.created_at),
         "last_used": _stamp(row.last_used),
     }
+
+
+def _refusal(decision: Decision) -> PolicyRefuses:
+    """Why the policy does not let an app password in: the decision's own sentence is for people, who can go on."""
+    why = decision.reasons[0].text
+    steps = (_NEXT_STEPS[reason.code] for reason in decision.reasons if reason.code in _NEXT_STEPS)
+    return PolicyRefuses(
+        f"The app password is right, but the policy does not let it in: {why[:1].lower()}{why[1:]}",
+        next_step=next(steps, None),
+    )
 
 
 def _stamp(when: dt.datetime | None) -> str | None:

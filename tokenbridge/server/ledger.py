@@ -25,6 +25,7 @@ from tokenbridge.server.store import audit, cards, sessions, sign_ins, throttle
 from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.places import Habits
 from tokenbridge.server.store.sign_ins import NewSignIn, Pending
+from tokenbridge.server.store.throttle import Limit
 from tokenbridge.server.whereabouts import Whereabouts
 
 Clock = Callable[[], dt.datetime]
@@ -193,14 +194,15 @@ class Ledger:
             pending = sign_ins.find(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
         return pending if pending is not None and _in_time(pending.challenge, self._clock()) else None
 
-    def report(self, about: str, event: audit.Event) -> None:
-        """Add `event` to the audit trail, once a minute for the same `about`: a flood must not become one of rows."""
+    def report(self, about: str, event: audit.Event, limit: Limit = throttle.REPORTS) -> None:
+        """Add `event` to the audit trail, as often as `limit` lets the same `about` in: a flood must not become one of
+        rows."""
         now = self._clock()
         with self._database.read() as tx:
-            if throttle.spent(tx, throttle.REPORTS, about, now):
+            if throttle.spent(tx, limit, about, now):
                 return
         with self._database.write_shared() as tx:
-            if not throttle.allow(tx, throttle.REPORTS, about, now):
+            if not throttle.allow(tx, limit, about, now):
                 return
             entry = audit.append(tx, now, event, self._keys.ring())
         log.audit().info(json.dumps(entry.as_dict()))

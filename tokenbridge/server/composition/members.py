@@ -43,8 +43,8 @@ from tokenbridge.server.voice_calls import VoiceCalls
 
 def add_members(app: FastAPI, changes: Changes, policy: PolicyBook, pushes: Pushes) -> None:
     """What people do about their own accounts."""
-    app.state.app_passwords = AppPasswordDesk(AppPasswords(changes=changes, policy=policy))
     parts: Parts = app.state.parts
+    app.state.app_passwords = AppPasswordDesk(AppPasswords(changes=changes, policy=policy, ledger=parts.ledger))
     methods = parts.passwords.methods
     app.state.reports = choice.reports_of(parts.settings)
     instead = TextInstead(
