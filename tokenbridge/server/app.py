@@ -110,7 +110,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     rule = StepUpRule(trust=trust, models=models, max_age=dt.timedelta(seconds=settings.step_up_seconds))
     changes = Changes(database=database, keys=book, rule=rule, clock=clock)
     add_members(app, changes, policy, pushes)
-    app.state.keys = None if at is None else _key_desk(settings, changes, models, ledger, at)
+    app.state.keys = None if at is None else _key_desk(app.state.parts, changes, models, at)
     app.state.portal = front_of(settings, app, changes, risk)
     add_routes(app, settings)
     return app
@@ -132,19 +132,18 @@ def _risk(settings: Settings, book: KeyBook, countries: Countries, offered: froz
     return RiskDesk(keys=book, countries=countries, limits=limits, offered=offered)
 
 
-def _key_desk(settings: Settings, changes: Changes, models: KeyModelBook, ledger: Ledger, at: KeySite) -> KeyDesk:
-    return KeyDesk(
-        KeyEnrolment(
-            database=changes.database,
-            keys=changes.keys,
-            models=models,
-            rule=changes.rule,
-            ledger=ledger,
-            clock=changes.clock,
-            origin=settings.site,
-            at=at,
-        )
+def _key_desk(parts: Parts, changes: Changes, models: KeyModelBook, at: KeySite) -> KeyDesk:
+    enrolment = KeyEnrolment(
+        database=changes.database,
+        keys=changes.keys,
+        models=models,
+        rule=changes.rule,
+        ledger=parts.ledger,
+        clock=changes.clock,
+        origin=parts.settings.site,
+        at=at,
     )
+    return KeyDesk(enrolment, parts.notices)
 
 
 def _key_site(settings: Settings) -> KeySite | None:

@@ -35,6 +35,7 @@ from tokenbridge.server.changes import Changes
 from tokenbridge.server.judge import Shown, judge
 from tokenbridge.server.key_enrolment import clean_name
 from tokenbridge.server.ledger import Ledger
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.people import Person, person
 from tokenbridge.server.policy_book import PolicyBook
 from tokenbridge.server.risk import Circumstances
@@ -84,6 +85,7 @@ class AppPasswords:
     changes: Changes
     policy: PolicyBook
     ledger: Ledger
+    notices: Notices
 
     def make(self, session_token: str, client: str, name: str, request: str) -> Made:
         """Raises `NoSession`, `StepUp`, `BadRequest`."""
@@ -102,6 +104,7 @@ class AppPasswords:
             )
             row = app_passwords.add(tx, new, now)
             self.changes.record(tx, "app-password-made", live, request, name=wanted, client=client)
+        self.notices.added(live.account, Method.APP_PASSWORD)
         return Made(id=row.id, name=wanted, client=client, password=password)
 
     def listed(self, session_token: str) -> dict[str, Any]:
@@ -119,6 +122,7 @@ class AppPasswords:
             if name is None:
                 raise NotFound("There is no such app password.")
             self.changes.record(tx, "app-password-revoked", live, request, name=name)
+        self.notices.removed(live.account, Method.APP_PASSWORD)
 
     def check(self, client: str, secret: str, given: Presented, request: str) -> Person:
         """Whose password it is. Raises `ClientUnknown`, `TooMany`, `Rejected`, `PolicyRefuses`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +11,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
-from tokenbridge.errors import NoSession, NotFound
+from tokenbridge.errors import NotFound
 from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.key_models import KeyModels
-from tokenbridge.server import keys, suspending
+from tokenbridge.rp.proof import Method
+from tokenbridge.server import suspending
 from tokenbridge.server.holdings import key_level
 from tokenbridge.server.key_enrolment import Begun, KeyEnrolment, clean_name
-from tokenbridge.server.store import audit, recovery, security_keys, sessions
+from tokenbridge.server.notices import Notices
+from tokenbridge.server.store import recovery, security_keys, sessions
 from tokenbridge.server.store.key_schema import SecurityKey
 from tokenbridge.server.store.sessions import Live
 
@@ -36,9 +36,10 @@ class Added:
 class KeyDesk:
     """All methods raise `NoSession`, `StepUp`, `Rejected`, `NotFound`, `NotAllowedNow`, `TooMany` or `SetupError`."""
 
-    def __init__(self, enrolment: KeyEnrolment) -> None:
+    def __init__(self, enrolment: KeyEnrolment, notices: Notices) -> None:
         self._enrolment = enrolment
-        self._database = enrolment.database
+        self._changes = enrolment.changes
+        self._notices = notices
 
     async def begin_signed_in(self, session_token: str, request: str) -> Begun:
         return await asyncio.to_thread(self._enrolment.begin_signed_in, session_token, request)
@@ -64,56 +65,40 @@ class KeyDesk:
 
     def _complete(self, token: str, raw: Mapping[str, Any], name: str | None, request: str) -> Added:
         done = self._enrolment.complete(token, raw, name, request)
+        self._notices.added(done.account, Method.KEY)
         models, now = self._enrolment.models.current(), self._now()
         told = describe(done.row, models, now)
         return Added(key=told, sentence=_sentence(done.row, AAL(told["level"])), recovery_codes=done.recovery_codes)
 
     def _listed(self, session_token: str) -> dict[str, Any]:
         models, now = self._enrolment.models.current(), self._now()
-        with self._database.read() as tx:
-            live = self._live(tx, session_token, now)
+        with self._changes.looking(session_token) as (tx, live):
             rows = security_keys.of(tx, live.account.id)
             left = recovery.left(tx, live.account.id)
         return {"keys": [describe(row, models, now) for row in rows], "recovery_codes_left": left}
 
     def _rename(self, session_token: str, key_id: int, name: str, request: str) -> dict[str, Any]:
         models, now, wanted = self._enrolment.models.current(), self._now(), clean_name(name)
-        with self._database.write() as tx:
-            live = self._live(tx, session_token, now)
+        with self._changes.database.write() as tx:
+            live = self._changes.live(tx, session_token)
             row = _get(tx, key_id, live)
             row.name = wanted
-            self._record(tx, "key-renamed", live, request, key=row.id, name=wanted)
+            self._changes.record(tx, "key-renamed", live, request, key=row.id, name=wanted)
             tx.flush()
             return describe(row, models, now)
 
     def _remove(self, session_token: str, key_id: int, request: str, confirmed: bool) -> None:
         trust = self._enrolment.rule.trust.current()
-        with self._enrolment.permitted(session_token, "remove a key", request) as (tx, live):
+        with self._changes.permitted(session_token, "remove a key", request) as (tx, live):
             name = _get(tx, key_id, live).name
             security_keys.remove(tx, key_id)
             suspending.check_left(tx, live.account, trust, confirmed=confirmed)
             ended = sessions.end_others(tx, live, self._now())
-            self._record(tx, "key-removed", live, request, key=key_id, name=name, sessions_ended=ended)
+            self._changes.record(tx, "key-removed", live, request, key=key_id, name=name, sessions_ended=ended)
+        self._notices.removed(live.account, Method.KEY)
 
     def _now(self) -> dt.datetime:
         return self._enrolment.clock()
-
-    def _live(self, tx: Session, session_token: str, now: dt.datetime) -> Live:
-        live = sessions.find(tx, keys.hash_token(session_token), now)
-        if live is None:
-            raise NoSession
-        return live
-
-    def _record(self, tx: Session, event: str, live: Live, request: str, **detail: Any) -> None:
-        what = audit.Event(
-            event=event,
-            account=live.account.username,
-            sign_in=live.sign_in_ref,
-            request=request,
-            detail=detail,
-        )
-        entry = audit.append(tx, self._now(), what, self._enrolment.keys.ring())
-        log.audit().info(json.dumps(entry.as_dict()))
 
 
 def describe(row: SecurityKey, models: KeyModels, now: dt.datetime) -> dict[str, Any]:

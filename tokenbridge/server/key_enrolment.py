@@ -60,9 +60,10 @@ class Begun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """A key that was registered; `recovery_codes` when they were made with it, to be shown once."""
+    """A key that was registered, and whose; `recovery_codes` when they were made with it, to be shown once."""
 
     row: SecurityKey
+    account: Account
     recovery_codes: tuple[str, ...] = ()
 
 
@@ -173,7 +174,7 @@ class KeyEnrolment:
             by = "session" if running.session_id is not None else "enrolment code"
             detail = {"key": row.id, "name": name, "aaguid": new.aaguid.hex(), "attestation": row.attestation, "by": by}
             self._record(tx, "key-registered", account.username, request, detail)
-        return Enrolled(row=row, recovery_codes=made)
+        return Enrolled(row=row, account=account, recovery_codes=made)
 
     def _check_still_permitted(self, tx: Session, running: Running, bar: Bar, now: dt.datetime) -> None:
         """Another key, a card or another code may have come in between; the session may be a few minutes older."""

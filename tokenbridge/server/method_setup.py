@@ -152,6 +152,7 @@ class MethodSetup:
                 raise NotAllowedNow("This number has one way only.", next_step="Remove the number instead.")
             phones.set_way(tx, phone_id, method, on=on)
             self.changes.record(tx, "method-changed", live, request, method=str(method), on=on)
+        self.notices.switched(live.account, method, on=on)
 
     def _removed(self, tx: Session, live: Live, method: Method, request: str, *, confirmed: bool) -> None:
         tx.expire_all()

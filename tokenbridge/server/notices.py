@@ -31,6 +31,8 @@ _THINGS: Final = {
     Method.TOTP: "an authenticator app",
     Method.NUMBER_MATCH: "a phone app",
     Method.SMS: "a phone number",
+    Method.RECOVERY: "a set of recovery codes",
+    Method.APP_PASSWORD: "an app password",
 }
 """What people call that by which a method works; for the others its own name does."""
 
@@ -64,6 +66,27 @@ class Notices:
         """The person has said on the telephone that it was not they: somebody else knows the password, or a code."""
         place = f" (from the address {address})" if address else ""
         self._tell(account, f"Somebody with your password or a code of yours was declined on your phone{place}")
+
+    def switched(self, account: Account, method: Method, *, on: bool) -> None:
+        """A phone number is used in one more way, or in one less."""
+        self._tell(account, f"The use of a phone number for a {NAMES[method]} was switched {'on' if on else 'off'}")
+
+    def preferred(self, account: Account, method: Method | None) -> None:
+        """None: the server chooses what is asked for first."""
+        name = NAMES[method] if method is not None else "what this service chooses"
+        self._tell(account, f"What you are asked for first when you sign in was changed to: {name}")
+
+    def mfa_enabled(self, account: Account) -> None:
+        self._tell(account, "Multi-factor authentication was enabled")
+
+    def code_made(self, account: Account) -> None:
+        self._tell(account, "A one-time code to set up a security key or an app was made by your organisation")
+
+    def reset(self, account: Account) -> None:
+        self._tell(account, "What you sign in with was reset by your help desk")
+
+    def password_changed(self, account: Account) -> None:
+        self._tell(account, "Your password was changed")
 
     def password_reset(self, account: Account) -> None:
         self._tell(account, "Your password was reset")

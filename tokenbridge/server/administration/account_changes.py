@@ -8,6 +8,7 @@ from tokenbridge.errors import BadRequest
 from tokenbridge.server.administration import acts, people_file
 from tokenbridge.server.administration.acts import NewCode
 from tokenbridge.server.administration.authority import Authority, Gate, Task
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.store import accounts, groups, sessions
 from tokenbridge.server.store.accounts import NewAccount
 
@@ -20,6 +21,7 @@ class AccountChanges:
     """Raises `NoSession`, `NotFound`, `StepUp` and `NotAllowedNow` everywhere, as `Gate` and `Authority` do."""
 
     gate: Gate
+    notices: Notices
 
     def set_disabled(self, session_token: str, account_id: int, request: str, *, disabled: bool) -> None:
         now = self.gate.changes.clock()
@@ -68,6 +70,7 @@ class AccountChanges:
             made = acts.new_code(tx, account, now, CODE_HOURS)
             expires = made.expires_at.isoformat()
             self.gate.record(tx, "enrolment-code-made", by, account, request, expires_at=expires)
+        self.notices.code_made(account)
         return made
 
     def add(self, session_token: str, new: NewAccount, request: str) -> int:

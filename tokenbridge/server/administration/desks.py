@@ -40,7 +40,7 @@ def administration(changes: Changes, policy: PolicyBook, place: PolicyPlace, not
     gate, survey = Gate(changes=changes), Survey()
     return Administration(
         directory=Directory(gate=gate, models=changes.rule.models),
-        accounts=AccountChanges(gate=gate),
+        accounts=AccountChanges(gate=gate, notices=notices),
         people=PeopleImport(gate=gate),
         help_desk=HelpDesk(gate=gate, notices=notices),
         trail=Trail(gate=gate),

@@ -41,6 +41,7 @@ class HelpDesk:
             self.gate.record(
                 tx, "account-reset", by, account, request, removed=removed, sessions_ended=ended, expires_at=expires
             )
+        self.notices.reset(account)
         return made
 
     def device(self, session_token: str, account_id: int, ref: Ref, request: str) -> tuple[str, Device]:

@@ -44,7 +44,9 @@ from tokenbridge.server.voice_calls import VoiceCalls
 def add_members(app: FastAPI, changes: Changes, policy: PolicyBook, pushes: Pushes) -> None:
     """What people do about their own accounts."""
     parts: Parts = app.state.parts
-    app.state.app_passwords = AppPasswordDesk(AppPasswords(changes=changes, policy=policy, ledger=parts.ledger))
+    app.state.app_passwords = AppPasswordDesk(
+        AppPasswords(changes=changes, policy=policy, ledger=parts.ledger, notices=parts.notices)
+    )
     methods = parts.passwords.methods
     app.state.reports = choice.reports_of(parts.settings)
     instead = TextInstead(
@@ -101,10 +103,12 @@ def front_of(settings: Settings, app: FastAPI, changes: Changes, risk: RiskDesk)
         methods=app.state.methods,
         phone_apps=app.state.phone_apps,
         app_passwords=app.state.app_passwords,
-        profiles=Profiles(changes=changes),
+        profiles=Profiles(changes=changes, notices=parts.notices),
         first_app=FirstApp(gate=gate, app=app.state.app, notices=parts.notices),
-        passwords=PasswordChange(changes=changes, hashing=parts.hashing),
-        preferences=Preferences(changes=changes, offered=frozenset(parts.passwords.methods) | DEVICES),
+        passwords=PasswordChange(changes=changes, hashing=parts.hashing, notices=parts.notices),
+        preferences=Preferences(
+            changes=changes, notices=parts.notices, offered=frozenset(parts.passwords.methods) | DEVICES
+        ),
         resets=_resets(parts, changes, risk) if settings.password_reset else None,
         own_cards=OwnCards(changes=changes, trust=parts.trust, notices=parts.notices),
         own_sessions=OwnSessions(changes=changes),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tokenbridge.errors import BadRequest, Rejected, RejectReason, Retry, TooMany
 from tokenbridge.server import passwords
 from tokenbridge.server.changes import Changes
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.store import enrolment, sessions, throttle
 
 
@@ -18,6 +19,7 @@ class PasswordChange:
 
     changes: Changes
     hashing: Executor
+    notices: Notices
 
     async def change(self, session_token: str, current: str, new: str, request: str) -> int:
         """Change the password, end the account's other sessions and return how many there were.
@@ -58,4 +60,5 @@ class PasswordChange:
             enrolment.void(tx, live.account.id)
             ended = sessions.end_others(tx, live, self.changes.clock())
             self.changes.record(tx, "password-changed", live, request, sessions_ended=ended)
+        self.notices.password_changed(live.account)
         return ended

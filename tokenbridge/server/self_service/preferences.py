@@ -11,6 +11,7 @@ from tokenbridge.errors import BadRequest
 from tokenbridge.rp.proof import FALLBACK_METHODS, Method
 from tokenbridge.rp.rules import FALLBACK
 from tokenbridge.server.changes import Changes
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.store import accounts
 
 _PREFERABLE: Final = (FALLBACK_METHODS | {Method.KEY}) - {Method.RECOVERY}
@@ -31,6 +32,7 @@ class Preferences:
     """`offered`: what this server can ask for. The choice only orders what the policy offers (`judge`)."""
 
     changes: Changes
+    notices: Notices
     offered: frozenset[Method]
 
     def look(self, session_token: str) -> Choice:
@@ -50,6 +52,7 @@ class Preferences:
                 return
             live.account.default_method = name or None
             self.changes.record(tx, "method-changed", live, request, method=name, detail="asked for first")
+        self.notices.preferred(live.account, Method(name) if name else None)
 
     def _methods(self, tx: Session, account_id: int) -> tuple[Method, ...]:
         have = accounts.enrolled(tx, account_id) & self.offered & _PREFERABLE

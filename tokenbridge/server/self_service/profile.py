@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tokenbridge.rp.assurance import AAL
 from tokenbridge.rp.proof import Method
 from tokenbridge.server.changes import Changes
+from tokenbridge.server.notices import Notices
 from tokenbridge.server.store import accounts, cards, recovery, roles
 
 
@@ -56,6 +57,7 @@ class Profiles:
     """`NoSession` is raised everywhere."""
 
     changes: Changes
+    notices: Notices
 
     def of(self, session_token: str) -> Profile:
         with self.changes.looking(session_token) as (tx, live):
@@ -96,6 +98,8 @@ class Profiles:
     def enable_mfa(self, session_token: str, request: str) -> None:
         """Turn multi-factor sign-in on; it stays as it is where it is on. Raises `StepUp` too."""
         with self.changes.permitted(session_token, "enable MFA", request) as (tx, live):
-            if live.account.mfa_since is None:
-                live.account.mfa_since = self.changes.clock()
-                self.changes.record(tx, "mfa-enabled", live, request)
+            if live.account.mfa_since is not None:
+                return
+            live.account.mfa_since = self.changes.clock()
+            self.changes.record(tx, "mfa-enabled", live, request)
+        self.notices.mfa_enabled(live.account)
