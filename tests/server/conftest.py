@@ -43,6 +43,7 @@ from tokenbridge.rp.certificate import Certificate
 from tokenbridge.server import passwords, settings
 from tokenbridge.server.operator import authorities, office, people
 from tokenbridge.server.run import assemble
+from tokenbridge.server.store import accounts
 from tokenbridge.server.store.accounts import NewAccount
 from tokenbridge.server.store.anchors import Anchor
 
@@ -161,14 +162,16 @@ class Bench:
         return SoftCard(key=key, certificate=certificate)
 
     def person(self, *, enrol: bool = True, card: SoftCard | None = None, **facts: Any) -> Person:
-        """Somebody with a password, an app and a card."""
+        """Somebody with a password, an app and a card. The address comes last: no notice tells of what is set up."""
         username = f"person{next(self.counter)}"
-        card = card or self.card()
+        card, email = card or self.card(), facts.pop("email", None)
         with self.office() as opened:
             people.add(opened, NewAccount(username=username, display_name="A Person", **facts), PASSWORD)
             app = people.new_app(opened, username)
             if enrol:
                 people.enrol(opened, username, Certificate.parse(card.der), "", unchecked=True)
+            with opened.database.write() as tx:
+                accounts.get(tx, username).email = email
         return Person(username=username, card=card, totp=pyotp.TOTP(app.secret))
 
     def distrust(self) -> None:

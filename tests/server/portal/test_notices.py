@@ -13,7 +13,7 @@ import pyotp
 import pytest
 
 from tests.patience import until
-from tests.server.conftest import PASSWORD, Databases, Person, now
+from tests.server.conftest import PASSWORD, Bench, Databases, Person, now
 from tests.server.key_bench import KeyBench, bearer, hardware_model
 from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
 from tests.server.portal.test_admin import granted, number
@@ -24,6 +24,7 @@ from tests.server.portal.test_suspend_pages import card_number, sent
 from tests.server.soft_phone import SoftPhone
 from tests.server.test_cli import Cli
 from tests.software_key import Maker
+from tokenbridge.rig.ports import free_port
 from tokenbridge.server.store import accounts, audit
 from tokenbridge.server.store.roles import Role
 
@@ -176,6 +177,21 @@ def _first_key(home: Home) -> None:
     home.keys.register(home.person.username)
 
 
+def _commanded(*words: str) -> Callable[[Home], object]:
+    """A `tokenbridge server` command of an operator's; `{user}` and `{key}` stand for this account's."""
+
+    def run(home: Home) -> None:
+        values = {"user": home.person.username, "key": home.key()}
+        Cli(home.portal.bench.data)(*(word.format_map(values) for word in words))
+
+    return run
+
+
+def _card_by_command(home: Home) -> None:
+    card = home.portal.bench.card().der
+    Cli(home.portal.bench.data)("card", "enrol", home.person.username, "--pem", "-", "--unchecked", stdin=card)
+
+
 @dataclass(frozen=True)
 class Change:
     """`event` is on record after it; `notices` are told, the newest first."""
@@ -261,6 +277,47 @@ CHANGES = {
         lambda h: h.help(f"devices/key-{h.key()}/remove"), "key-removed", ("a security key was removed",)
     ),
     "helped: lifted": Change(_lift_by_help, "suspension-lifted", (LIFTED, SUSPENDED)),
+    "commanded: password": Change(
+        lambda h: Cli(h.portal.bench.data)("user", "passwd", h.person.username, password="another good one"),
+        "password-set",
+        ("your password was changed",),
+    ),
+    "commanded: app": Change(
+        _commanded("user", "totp", "{user}"), "method-added", ("an authenticator app was set up",)
+    ),
+    "commanded: code": Change(
+        _commanded("user", "enrolment-code", "{user}"),
+        "enrolment-code-made",
+        ("a one-time code to set up a security key or an app was made by your organisation",),
+    ),
+    "commanded: recovery codes": Change(
+        _commanded("user", "recovery-codes", "{user}"), "recovery-codes-made", ("a set of recovery codes was set up",)
+    ),
+    "commanded: card enrolled": Change(_card_by_command, "card-enrolled", ("a card was set up",)),
+    "commanded: card removed": Change(
+        lambda h: Cli(h.portal.bench.data)("card", "remove", str(card_number(h.portal, h.person.username))),
+        "card-removed",
+        ("a card was removed",),
+    ),
+    "commanded: key removed": Change(
+        _commanded("key", "remove", "{key}"), "key-removed", ("a security key was removed",)
+    ),
+    "commanded: key suspended": Change(_commanded("key", "suspend", "{key}"), "key-suspended", (SUSPENDED,)),
+    "commanded: number removed": Change(
+        lambda h: Cli(h.portal.bench.data)("phone", "remove", h.person.username, str(h.phone())),
+        "phone-removed",
+        ("a phone number was removed", "a phone number was set up"),
+    ),
+    "commanded: phone app removed": Change(
+        lambda h: Cli(h.portal.bench.data)("phone", "remove-app", h.person.username, str(h.phone_app())),
+        "phone-app-removed",
+        ("a phone app was removed",),
+    ),
+    "commanded: app password revoked": Change(
+        lambda h: Cli(h.portal.bench.data)("app-password", "revoke", h.person.username, str(h.app_password())),
+        "app-password-revoked",
+        ("an app password was removed", "an app password was set up"),
+    ),
 }
 
 
@@ -271,3 +328,13 @@ def test_a_change_is_on_record_and_told(home: Home, name: str) -> None:
     assert change.event in home.events()[before:]
     until(lambda: len(home.told()) >= len(change.notices), "the notices")
     assert tuple(home.told()) == change.notices
+
+
+@pytest.mark.parametrize("away", ["smtp_plain = true", 'mail_from = "nobody"'], ids=["away", "not set up well"])
+def test_a_mail_server_that_fails_stops_no_command(fresh: Bench, away: str, caplog: pytest.LogCaptureFixture) -> None:
+    with (fresh.data / "server.toml").open("a") as file:
+        given = "" if "mail_from" in away else 'mail_from = "it@hospital.example"\n'
+        file.write(f'smtp_host = "127.0.0.1"\nsmtp_port = {free_port()}\n{given}{away}\n')
+    person = fresh.person(email="ada@hospital.example")
+    assert "-" in Cli(fresh.data)("user", "recovery-codes", person.username)
+    assert "a notice was not sent" in caplog.text

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenbridge.errors import BadRequest
+from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys
 from tokenbridge.server.app_passwords import describe
 from tokenbridge.server.operator.office import Office
+from tokenbridge.server.operator.telling import telling
 from tokenbridge.server.store import accounts, app_passwords
 
 
@@ -75,6 +77,9 @@ def revoke(office: Office, username: str, password_id: int | None) -> int:
                 )
             count = 1
         office.record(tx, "app-password-revoked", account.username, count=count)
+    if count:
+        with telling(office) as notices:
+            notices.removed(account, Method.APP_PASSWORD)
     return count
 
 

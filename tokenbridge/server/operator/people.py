@@ -13,6 +13,7 @@ from tokenbridge.rp.proof import Method
 from tokenbridge.server import card_evidence, passwords, revocation, suspending, totp, trust
 from tokenbridge.server.administration import acts
 from tokenbridge.server.operator.office import Office
+from tokenbridge.server.operator.telling import telling
 from tokenbridge.server.revocation import RevocationFetcher, Source
 from tokenbridge.server.store import accounts, anchors, cards, enrolment, sessions
 from tokenbridge.server.store.accounts import NewAccount
@@ -65,6 +66,8 @@ def set_password(office: Office, username: str, password: str) -> None:
         enrolment.void(tx, account.id)
         ended = sessions.end_all(tx, account.id, office.now())
         office.record(tx, "password-set", account.username, sessions_ended=ended)
+    with telling(office) as notices:
+        notices.password_changed(account)
 
 
 def set_disabled(office: Office, username: str, *, disabled: bool) -> None:
@@ -84,6 +87,8 @@ def new_app(office: Office, username: str) -> App:
         sealed = office.ring.encrypt(secret.encode(), context=totp.context(account.id))
         accounts.set_totp(tx, account.id, sealed, office.now())
         office.record(tx, "method-added", account.username, method=str(Method.TOTP))
+    with telling(office) as notices:
+        notices.added(account, Method.TOTP)
     uri = totp.uri(secret, username=account.username, issuer=office.settings.name)
     return App(username=account.username, secret=secret, uri=uri)
 
@@ -142,6 +147,8 @@ def enrol(office: Office, username: str, certificate: Certificate, label: str, *
         office.record(
             tx, "card-enrolled", account.username, fingerprint=row.fingerprint, subject=row.subject, checked=checked
         )
+    with telling(office) as notices:
+        notices.added(account, Method.CARD)
     return Enrolled(card=row, checked=checked, anchor=anchor, remark=remark)
 
 
@@ -188,3 +195,5 @@ def remove_card(office: Office, card_id: int) -> None:
         assert device is not None
         suspending.remove(tx, account, device, known, office.now())
         office.record(tx, "card-removed", account.username, fingerprint=fingerprint)
+    with telling(office) as notices:
+        notices.removed(account, Method.CARD)

@@ -14,6 +14,7 @@ from tokenbridge.server.key_desk import describe
 from tokenbridge.server.key_enrolment import clean_name
 from tokenbridge.server.methods.recovery import new_set
 from tokenbridge.server.operator.office import Office
+from tokenbridge.server.operator.telling import telling
 from tokenbridge.server.store import accounts, security_keys, sessions
 
 
@@ -25,8 +26,11 @@ def models_of(office: Office) -> KeyModels:
 def new_enrolment_code(office: Office, username: str, hours: int) -> NewCode:
     """Make a code with which this person may register one key; one that was there is void."""
     with office.database.write() as tx:
-        made = acts.new_code(tx, accounts.get(tx, username), office.now(), hours)
+        account = accounts.get(tx, username)
+        made = acts.new_code(tx, account, office.now(), hours)
         office.record(tx, "enrolment-code-made", made.username, expires_at=made.expires_at.isoformat())
+    with telling(office) as notices:
+        notices.code_made(account)
     return made
 
 
@@ -36,6 +40,8 @@ def new_recovery_codes(office: Office, username: str) -> tuple[str, ...]:
         account = accounts.get(tx, username)
         made = new_set(tx, account.id, office.now())
         office.record(tx, "recovery-codes-made", account.username)
+    with telling(office) as notices:
+        notices.added(account, Method.RECOVERY)
     return made
 
 
@@ -72,6 +78,9 @@ def remove(office: Office, key_id: int, *, last: bool = False) -> str:
             )
         ended = sessions.end_all(tx, account_id, office.now())
         office.record(tx, "key-removed", owner, key=key_id, name=name, sessions_ended=ended)
+        account = accounts.get(tx, owner)
+    with telling(office) as notices:
+        notices.removed(account, Method.KEY)
     return owner
 
 

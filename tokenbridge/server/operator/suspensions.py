@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from tokenbridge.errors import BadRequest
 from tokenbridge.server import suspending, trust
 from tokenbridge.server.operator.office import Office
+from tokenbridge.server.operator.telling import telling
 from tokenbridge.server.store import accounts, anchors, cards, security_keys
 from tokenbridge.server.store.schema import Account
 from tokenbridge.server.store.suspensions import Kind, Ref
@@ -37,7 +38,9 @@ def set_suspended(office: Office, kind: Kind, number: int, *, suspended: bool) -
         device = None if account is None else suspending.find(tx, account, known, Ref(kind, str(number)))
         if account is None or device is None:
             raise BadRequest(f"There is no {kind} {number}.", next_step=f"See `tokenbridge server {kind} list`.")
-        return _set(office, tx, account, device, suspended=suspended)
+        done = _set(office, tx, account, device, suspended=suspended)
+    _tell(office, account, done)
+    return done
 
 
 def set_issuer_suspended(office: Office, username: str, anchor: str, *, suspended: bool) -> Changed:
@@ -52,7 +55,9 @@ def set_issuer_suspended(office: Office, username: str, anchor: str, *, suspende
                 f"{account.username} is not known by the word of {anchor!r}.",
                 next_step=f"By whose word: {names}. For enrolled cards: `tokenbridge server card suspend`.",
             )
-        return _set(office, tx, account, found[anchor], suspended=suspended)
+        done = _set(office, tx, account, found[anchor], suspended=suspended)
+    _tell(office, account, done)
+    return done
 
 
 def _set(office: Office, tx: Session, account: Account, device: Device, *, suspended: bool) -> Changed:
@@ -66,6 +71,12 @@ def _set(office: Office, tx: Session, account: Account, device: Device, *, suspe
     return Changed(
         username=account.username, name=device.name, suspended=suspended, changed=changed, sessions_ended=ended
     )
+
+
+def _tell(office: Office, account: Account, done: Changed) -> None:
+    if done.changed:
+        with telling(office) as notices:
+            (notices.suspended if done.suspended else notices.lifted)(account, done.name)
 
 
 def _trust(tx: Session) -> Trust:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenbridge.errors import BadRequest
+from tokenbridge.rp.proof import Method
 from tokenbridge.server import numbers
 from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.operator.office import Office
+from tokenbridge.server.operator.telling import telling
 from tokenbridge.server.senders.outbox import Outbox
 from tokenbridge.server.store import accounts, phone_apps, phones, sessions
 from tokenbridge.server.store.phone_app_schema import PhoneApp
@@ -49,6 +51,8 @@ def remove(office: Office, username: str, phone_id: int) -> int:
         phones.remove(tx, phone_id)
         ended = sessions.end_all(tx, account.id, office.now())
         office.record(tx, "phone-removed", account.username, phone=phone_id, sessions_ended=ended)
+    with telling(office) as notices:
+        notices.removed(account, Method.SMS)
     return ended
 
 
@@ -69,6 +73,8 @@ def remove_app(office: Office, username: str, app_id: int) -> int:
         phone_apps.remove(tx, app_id)
         ended = sessions.end_all(tx, account.id, office.now())
         office.record(tx, "phone-app-removed", account.username, phone_app=app_id, sessions_ended=ended)
+    with telling(office) as notices:
+        notices.removed(account, Method.NUMBER_MATCH)
     return ended
 
 

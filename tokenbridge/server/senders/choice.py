@@ -62,9 +62,14 @@ def senders_of(settings: Settings, outbox: Sender) -> Senders:
         found[Channel.WHATSAPP] = _twilio(settings, client)
     if settings.twilio_voice_from:
         found[Channel.VOICE] = _twilio(settings, client)
-    if settings.smtp_host:
-        found[Channel.MAIL] = _smtp(settings)
-    return Senders(found)
+    return Senders({**found, **mail_of(settings, outbox).by_channel})
+
+
+def mail_of(settings: Settings, outbox: Sender) -> Senders:
+    """Mail alone. Raises `SetupError` that names the setting."""
+    if settings.outbox:
+        return Senders({Channel.MAIL: outbox})
+    return Senders({Channel.MAIL: _smtp(settings)} if settings.smtp_host else {})
 
 
 def rules_of(settings: Settings) -> NumberRules:
