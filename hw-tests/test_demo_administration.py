@@ -164,7 +164,7 @@ def test_the_dashboard_and_the_audit_trail_know_what_happened(boss: Person, tmp_
     boss.fill("User name", "ada")
     boss.fill("Event", "signed-in")
     boss.press("Search")
-    expect(boss.page.locator(".portal-events > li").first).to_contain_text("signed-in, ada")
+    expect(boss.page.locator(".portal-events > li").first).to_contain_text("Signed in, ada")
     boss.picture("admin-audit-found")
     with boss.page.expect_download() as saved:
         boss.press("Save all that fit as JSON lines")

@@ -193,7 +193,7 @@ class TestOrganisations:
         assert mine in names
         assert other not in names
         assert "" not in names
-        assert f"user-added, {other}" not in local_admin.get("/admin/audit").text
+        assert f"Account made, {other}" not in local_admin.get("/admin/audit").text
         assert "Nothing fits" in local_admin.get(f"/admin/audit?user={other}").text
 
     def test_the_dashboard_is_that_of_their_accounts(self, portal: Portal, local_admin: Visitor):
@@ -268,6 +268,9 @@ class TestHelpDesk:
             assert 'id="secret"' in begun.text
         last = trail(portal, helped.username)[-1]
         assert last.event == "account-reset"
+        page = helper.get(f"/admin/accounts/{number(portal, last.account)}").text
+        assert ">Reset by the help desk<" in page, "in the words of the owner's own recent activity"
+        assert ">account-reset<" in page
         assert last.detail["by"].startswith("person")
         assert last.detail["removed"] == {"app": 1}
         assert last.detail["sessions_ended"] == 1
@@ -377,7 +380,9 @@ class TestAccounts:
 class TestAudit:
     def test_searching_and_saving(self, portal: Portal, site_admin: Visitor):
         name, today = portal.newcomer(), now().date().isoformat()
-        assert "user-added, " + name in site_admin.get(f"/admin/audit?user={name}&since={today}&until={today}").text
+        page = site_admin.get(f"/admin/audit?user={name}&since={today}&until={today}").text
+        assert f"Account made, {name}" in page
+        assert ">user-added<" in page, "as the search calls it"
         assert "Nothing fits" in site_admin.get(f"/admin/audit?user={name}&until=2020-01-01").text
         assert site_admin.get("/admin/audit?since=yesterday").status_code == 400
         site_admin.get(f"/admin/audit?user={name}")

@@ -312,7 +312,7 @@ class TestAnswering:
         owner.portal.server.password(owner.ticket, owner.person.username)
         assert owner.start().status_code == 429
         page = owner.visitor.get("/activity").text
-        assert "Declined on your phone" in page
+        assert "Declined on the phone" in page
 
     def test_no_ends_a_sign_in_that_has_gone_on_to_something_else(self, owner: Owner):
         asked = owner.ask()

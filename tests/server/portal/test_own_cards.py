@@ -86,7 +86,7 @@ def test_a_card_that_is_added_signs_in_and_the_first_one_brings_recovery_codes(
     assert (added.status_code, "Your recovery codes" in added.text) == (200, True)
     assert "my badge" in visitor.get("/self-service/keys").text
     assert visitor.get(onward).status_code == 404
-    assert "Card added by yourself" in visitor.get("/activity").text
+    assert "Card added under Self-Service" in visitor.get("/activity").text
     again = portal.visitor()
     with again.http:
         again.get("/sign-in")

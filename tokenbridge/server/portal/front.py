@@ -25,7 +25,7 @@ from tokenbridge.server.keys import KeyBook
 from tokenbridge.server.method_setup import MethodDesk
 from tokenbridge.server.portal import cookies
 from tokenbridge.server.portal.statics import StaticFiles
-from tokenbridge.server.self_service.activity import Activity, gist
+from tokenbridge.server.self_service.activity import Activity, gist, in_words
 from tokenbridge.server.self_service.first_app import FirstApp
 from tokenbridge.server.self_service.lost import LostThings
 from tokenbridge.server.self_service.own_cards import OwnCards
@@ -147,6 +147,7 @@ def environment() -> Environment:
     made.filters["compact_json"] = lambda value: json.dumps(value, separators=(",", ":"))
     made.filters["minutes"] = _span
     made.filters["methods"] = _methods
+    made.filters["in_words"] = in_words
     made.filters["gist"] = lambda entry: gist(entry.detail)
     made.filters["used_at"] = lambda entry: dt.datetime.fromisoformat(entry["used_at"])
     made.filters["moment"] = lambda entry: dt.datetime.fromisoformat(entry.at)

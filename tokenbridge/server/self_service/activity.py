@@ -22,6 +22,7 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "challenged": "Asked for one more step",
         "denied": "Not let in by policy",
         "refused": "Sign-in refused",
+        "method-not-offered": "Tried a method that was not offered",
         "too-many-attempts": "Too many attempts in one sign-in",
         "cancelled": "Sign-in given up",
         "expired": "Sign-in took too long",
@@ -42,7 +43,7 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "totp-set": "Authenticator app set up",
         "totp-removed": "Authenticator app removed",
         "recovery-codes-made": "New recovery codes made",
-        "password-set": "Password set by your organisation",
+        "password-set": "Password set by the organisation",
         "password-changed": "Password changed",
         "password-reset": "Password reset with two methods",
         "password-reset-proved": "One of two methods shown for a password reset",
@@ -51,32 +52,58 @@ WHAT: Final[Mapping[str, str]] = MappingProxyType(
         "enrolment-code-made": "One-time enrolment code made",
         "enrolment-code-refused": "Enrolment code refused",
         "mfa-enabled": "Multi-factor authentication enabled",
-        "sessions-revoked": "Signed out everywhere by your organisation",
-        "card-added": "Card added by yourself",
+        "sessions-revoked": "Signed out everywhere by the organisation",
+        "card-added": "Card added under Self-Service",
         "card-refused": "Somebody else's card not added",
-        "card-enrolled": "Card added by your organisation",
-        "card-removed": "Card removed by your organisation",
-        "card-withdrawn": "You took a card out of use",
+        "card-enrolled": "Card added by the organisation",
+        "card-removed": "Card removed by the organisation",
+        "card-withdrawn": "Card removed under Self-Service",
         "card-suspended": "Card suspended",
         "key-suspended": "Security key suspended",
         "suspension-lifted": "Suspension of a card or key lifted",
-        "message-undelivered": "A message to your phone could not be delivered",
-        "message-asked": "A code was sent to your phone",
-        "message-not-sent": "A code could not be sent to your phone",
-        "call-not-taken": "Nobody took a call to your phone",
-        "approval-asked": "Asked on your phone",
-        "approval-given": "Approved on your phone",
-        "approval-denied": "Declined on your phone",
-        "approval-wrong-number": "Wrong number typed on your phone",
-        "phone-app-removed": "Phone app removed by your organisation",
-        "phone-app-scanned": "A phone has scanned your QR code",
+        "app-password-made": "App password made",
+        "app-password-used": "App password used for the first time that day",
+        "app-password-revoked": "App password revoked",
+        "message-asked": "A code was sent to the phone",
+        "message-not-sent": "A code could not be sent to the phone",
+        "message-undelivered": "A message to the phone could not be delivered",
+        "call-not-taken": "Nobody took a call to the phone",
+        "approval-asked": "Asked on the phone",
+        "approval-given": "Approved on the phone",
+        "approval-denied": "Declined on the phone",
+        "approval-wrong-number": "Wrong number typed on the phone",
+        "phone-removed": "Phone number removed by the organisation",
+        "phone-app-removed": "Phone app removed by the organisation",
+        "phone-app-scanned": "A phone has scanned the QR code",
         "user-added": "Account made",
-        "reported": "You reported something",
-        "account-reset": "Reset by your help desk",
-        "user-changed": "Account brought up to date by your organisation",
+        "user-changed": "Account brought up to date by the organisation",
+        "user-disabled": "Account disabled",
+        "user-enabled": "Account enabled",
+        "organisation-set": "Organisation changed",
+        "group-joined": "Joined a group",
+        "group-left": "Left a group",
+        "role-granted": "Role in administration granted",
+        "role-revoked": "Role in administration taken back",
+        "reported": "Reported as lost, or as somebody else's doing",
+        "account-reset": "Reset by the help desk",
+        "users-imported": "Accounts imported",
+        "enrolment-codes-saved": "Sheet of one-time enrolment codes saved",
+        "app-client-added": "Program for app passwords added",
+        "app-client-renewed": "New secret for a program that checks app passwords",
+        "app-client-removed": "Program for app passwords removed",
+        "trust-added": "Trust in an authority added",
+        "trust-changed": "Trust in an authority changed",
+        "trust-removed": "Trust in an authority removed",
+        "metadata-loaded": "Metadata of security keys loaded",
+        "policy-applied": "Policy applied on the pages of administration",
+        "policy-changed": "Another policy in force",
+        "policy-refused": "Policy file not accepted",
+        "keys-rotated": "Keys of the server renewed",
+        "audit-sealed": "Audit trail sealed for the first time",
+        "audit-exported": "Audit trail taken out",
     }
 )
-"""Events in words for the person; others are shown by their name."""
+"""Events in words, for the person and for those who administer. Some were written by earlier versions only."""
 
 _METHODS: Final = {str(method): name for method, name in NAMES.items()}
 
@@ -132,17 +159,22 @@ class Activity:
         return ended
 
 
-def _told(entry: Entry, sign_in_ref: str) -> Happening:
+def in_words(entry: Entry) -> str:
+    """What happened, and with which method where that matters. An event of a later version is told by its name."""
     what = WHAT.get(entry.event, entry.event.replace("-", " ").capitalize())
     method = (
         _METHODS.get(str(entry.detail.get("method")))
         if entry.event.startswith(("method-", "password-reset-"))
         else None
     )
+    return f"{what}: {method}" if method else what
+
+
+def _told(entry: Entry, sign_in_ref: str) -> Happening:
     return Happening(
         number=entry.seq,
         at=dt.datetime.fromisoformat(entry.at),
-        what=f"{what}: {method}" if method else what,
+        what=in_words(entry),
         text=gist(entry.detail),
         here=bool(entry.sign_in) and entry.sign_in == sign_in_ref,
     )
