@@ -1,8 +1,9 @@
-"""Which pages and endpoints there are, in which order, and what stands around them."""
+"""Which pages and endpoints there are, and what stands around them."""
 
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -19,79 +20,50 @@ from tokenbridge.server import (
     notify_api,
     outbox_api,
     phone_api,
+    portal,
     push_service_api,
     twilio_api,
 )
 from tokenbridge.server.middleware import Envelope
-from tokenbridge.server.portal import (
-    activity_pages,
-    admin_account_pages,
-    admin_device_pages,
-    admin_import_pages,
-    admin_model_pages,
-    admin_pages,
-    admin_policy_pages,
-    admin_trust_pages,
-    app_pages,
-    app_password_pages,
-    card_pages,
-    default_pages,
-    first_day_pages,
-    key_pages,
-    lost_pages,
-    outbox_pages,
-    own_card_pages,
-    phone_app_pages,
-    phone_pages,
-    phone_web_pages,
-    profile_pages,
-    recovery_pages,
-    reset_pages,
-    sign_in_pages,
-    static_pages,
-    suspension_pages,
-)
 from tokenbridge.server.portal import problems as portal_problems
 from tokenbridge.server.portal.upload import SIZES
 from tokenbridge.server.senders import choice
 from tokenbridge.server.settings import Settings
 
-PAGES: Final = tuple(
-    pages.router
-    for pages in (
-        activity_pages,
-        admin_account_pages,
-        admin_device_pages,
-        admin_import_pages,
-        admin_model_pages,
-        admin_pages,
-        admin_policy_pages,
-        admin_trust_pages,
-        app_pages,
-        app_password_pages,
-        card_pages,
-        default_pages,
-        first_day_pages,
-        key_pages,
-        lost_pages,
-        suspension_pages,
-        own_card_pages,
-        phone_app_pages,
-        phone_pages,
-        phone_web_pages,
-        profile_pages,
-        recovery_pages,
-        reset_pages,
-        sign_in_pages,
-        static_pages,
-    )
+PAGES: Final = (
+    "activity",
+    "admin",
+    "admin_account",
+    "admin_device",
+    "admin_import",
+    "admin_model",
+    "admin_policy",
+    "admin_trust",
+    "app",
+    "app_password",
+    "card",
+    "default",
+    "first_day",
+    "key",
+    "lost",
+    "own_card",
+    "phone",
+    "phone_app",
+    "phone_web",
+    "profile",
+    "recovery",
+    "reset",
+    "sign_in",
+    "static",
+    "suspension",
 )
+"""Modules of `portal`, by their names before `_pages`. No address is two modules', so their order says nothing."""
 
 
 def add_routes(app: FastAPI, settings: Settings) -> None:
     extra: list[APIRouter] = []
     if settings.outbox:
-        extra += (outbox_api.router, outbox_pages.router, push_service_api.router)
+        extra += (outbox_api.router, pages("outbox"), push_service_api.router)
     app.state.twilio = choice.lines_of(settings)
     if app.state.twilio is not None:
         extra.append(twilio_api.router)
@@ -100,7 +72,7 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     if app.state.reports.notify:
         extra.append(notify_api.router)
     programs = (api, key_api, method_api, phone_api, app_password_api, hand_over_api)
-    for router in (*(program.router for program in programs), *extra, *PAGES):
+    for router in (*(program.router for program in programs), *extra, *map(pages, PAGES)):
         app.include_router(router)
     # Browsers remember this for a whole host name: on localhost it would lock out other programs' plain HTTP.
     strict, fault = settings.tls_cert is not None, partial(portal_problems.fault, app.state.portal)
@@ -108,3 +80,9 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     app.add_exception_handler(TokenbridgeError, portal_problems.on_error)
     app.add_exception_handler(RequestValidationError, portal_problems.on_invalid)
     app.add_exception_handler(HTTPException, portal_problems.on_http_error)
+
+
+def pages(name: str) -> APIRouter:
+    """The routes of a module of `PAGES`."""
+    router: APIRouter = import_module(f"{portal.__name__}.{name}_pages").router
+    return router
