@@ -284,6 +284,20 @@ def _client(data: Path, url: str) -> httpx.Client:
 
 
 @contextmanager
+def listening(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of an HTTP server on loopback whose requests `handler` answers."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
 def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tuple[str, list[str]]]:
     """A small HTTP server on loopback: path -> (content type, body); also the list of paths asked for.
 
@@ -309,15 +323,8 @@ def web(answers: dict[str, Callable[[bytes], tuple[str, bytes]]]) -> Iterator[tu
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as url:
+        yield url, asked
 
 
 @contextmanager

@@ -134,12 +134,9 @@ def _risk(settings: Settings, book: KeyBook, countries: Countries, offered: froz
 
 def _key_desk(parts: Parts, changes: Changes, models: KeyModelBook, at: KeySite) -> KeyDesk:
     enrolment = KeyEnrolment(
-        database=changes.database,
-        keys=changes.keys,
+        changes=changes,
         models=models,
-        rule=changes.rule,
         ledger=parts.ledger,
-        clock=changes.clock,
         origin=parts.settings.site,
         at=at,
     )

@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hmac
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.errors import (
     BadRequest,
     ClientUnknown,
@@ -162,7 +160,7 @@ class AppPasswords:
     def _failed(self, about: str, client: str, who: Person | None, request: str) -> NoReturn:
         now = self.changes.clock()
         with self.changes.database.write_shared() as tx:
-            entries: Iterable[audit.Entry] = ()
+            entry: audit.Entry | None = None
             if not throttle.allow(tx, FAILURES, about, now):
                 raise TooMany(seconds=throttle.wait(FAILURES, now))
             if who is not None and throttle.allow(tx, throttle.REPORTS, f"app-password:{about}", now):
@@ -172,8 +170,8 @@ class AppPasswords:
                     request=request,
                     detail={"client": client, "detail": "app-password: disabled" if who.disabled else "app-password"},
                 )
-                entries = (audit.append(tx, now, event, self.changes.keys.ring()),)
-        _log(*entries)
+                entry = audit.append(tx, now, event, self.changes.keys.ring())
+        audit.tell(entry)
         raise Rejected(RejectReason.CREDENTIALS_WRONG, "The user name or the app password is wrong.")
 
     def _used(self, good: Good, who: Person, client: str, request: str) -> None:
@@ -181,14 +179,14 @@ class AppPasswords:
         now = self.changes.clock()
         if good.last_used is not None and now - good.last_used < USED_EVERY:
             return
-        entries: Iterable[audit.Entry] = ()
+        entry: audit.Entry | None = None
         with self.changes.database.write_shared() as tx:
             app_passwords.used(tx, good.id, now)
             if good.last_used is None or good.last_used.date() != now.date():
                 detail = {"client": client, "name": good.name}
                 event = audit.Event(event="app-password-used", account=who.username, request=request, detail=detail)
-                entries = (audit.append(tx, now, event, self.changes.keys.ring()),)
-        _log(*entries)
+                entry = audit.append(tx, now, event, self.changes.keys.ring())
+        audit.tell(entry)
 
 
 class AppPasswordDesk:
@@ -245,8 +243,3 @@ def _authenticated(tx: Session, client: str, secret: str) -> int:
     if not hmac.compare_digest(keys.hash_token(secret), expected) or found is None:
         raise ClientUnknown
     return number
-
-
-def _log(*entries: audit.Entry) -> None:
-    for entry in entries:
-        log.audit().info(json.dumps(entry.as_dict()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.errors import NoSession
 from tokenbridge.server import keys
 from tokenbridge.server.keys import KeyBook
@@ -63,5 +61,8 @@ class Changes:
         what = audit.Event(
             event=event, account=live.account.username, sign_in=live.sign_in_ref, request=request, detail=detail
         )
-        entry = audit.append(tx, self.clock(), what, self.keys.ring())
-        log.audit().info(json.dumps(entry.as_dict()))
+        self.append(tx, what)
+
+    def append(self, tx: Session, event: audit.Event) -> None:
+        """Add to the audit trail what was done without a session."""
+        audit.tell(audit.append(tx, self.clock(), event, self.keys.ring()))

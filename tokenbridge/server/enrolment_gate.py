@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.errors import RejectReason, TooMany
 from tokenbridge.rp.refusals import refusal
 from tokenbridge.server import codes, keys
-from tokenbridge.server.keys import KeyBook
-from tokenbridge.server.ledger import Clock, Ledger
+from tokenbridge.server.changes import Changes
+from tokenbridge.server.ledger import Ledger
 from tokenbridge.server.store import accounts, audit, enrolment, throttle
-from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.schema import Account
 
 
@@ -24,10 +21,8 @@ from tokenbridge.server.store.schema import Account
 class EnrolmentGate:
     """Unknown names, disabled accounts and wrong codes look and cost the same."""
 
-    database: Database
-    keys: KeyBook
+    changes: Changes
     ledger: Ledger
-    clock: Clock
 
     @contextmanager
     def by_code(self, username: str, code: str, token: str, request: str) -> Iterator[tuple[Session, Account]]:
@@ -35,8 +30,8 @@ class EnrolmentGate:
 
         Raises Rejected(ENROLMENT_CODE_WRONG), for unknown names as well, or `TooMany`.
         """
-        now, name = self.clock(), accounts.normal(username)
-        with self.database.write_shared() as tx:
+        now, name = self.changes.clock(), accounts.normal(username)
+        with self.changes.database.write_shared() as tx:
             allowed = throttle.allow(tx, throttle.ENROLMENTS, name, now)
             account = accounts.find(tx, username)
             number = account.id if account is not None else 0
@@ -56,9 +51,7 @@ class EnrolmentGate:
         known = account.username if account is not None else ""
         detail = {"detail": "wrong, used or too old"}
         event = audit.Event(event="enrolment-code-refused", account=known, request=request, detail=detail)
-        entry = audit.append_of_somebody(tx, self.clock(), event, self.keys.ring())
-        if entry is not None:
-            log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(audit.append_of_somebody(tx, self.changes.clock(), event, self.changes.keys.ring()))
 
     def _report_limit(self, account: Account | None, request: str) -> None:
         limit = throttle.ENROLMENTS

@@ -88,7 +88,7 @@ class KeyDesk:
             return describe(row, models, now)
 
     def _remove(self, session_token: str, key_id: int, request: str, confirmed: bool) -> None:
-        trust = self._enrolment.rule.trust.current()
+        trust = self._changes.rule.trust.current()
         with self._changes.permitted(session_token, "remove a key", request) as (tx, live):
             name = _get(tx, key_id, live).name
             security_keys.remove(tx, key_id)
@@ -98,7 +98,7 @@ class KeyDesk:
         self._notices.removed(live.account, Method.KEY)
 
     def _now(self) -> dt.datetime:
-        return self._enrolment.clock()
+        return self._changes.clock()
 
 
 def describe(row: SecurityKey, models: KeyModels, now: dt.datetime) -> dict[str, Any]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import secrets
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.errors import (
     BadRequest,
     NoSession,
@@ -31,16 +28,13 @@ from tokenbridge.server.changes import MAX_DETAIL, Changes
 from tokenbridge.server.enrolment_gate import EnrolmentGate
 from tokenbridge.server.key_book import KeyModelBook
 from tokenbridge.server.key_sign_in import KeySite
-from tokenbridge.server.keys import KeyBook
-from tokenbridge.server.ledger import MAX_TOKEN, Clock, Ledger
+from tokenbridge.server.ledger import MAX_TOKEN, Ledger
 from tokenbridge.server.methods.recovery import first_set
-from tokenbridge.server.step_up import Bar, StepUpRule
+from tokenbridge.server.step_up import Bar
 from tokenbridge.server.store import accounts, audit, enrolment, security_keys, sessions
-from tokenbridge.server.store.database import Database
 from tokenbridge.server.store.enrolment import Running
 from tokenbridge.server.store.key_schema import SecurityKey
 from tokenbridge.server.store.schema import Account
-from tokenbridge.server.store.sessions import Live
 
 CHALLENGE_BYTES: Final = 32
 HANDLE_BYTES: Final = 64  # WebAuthn Level 3 section 14.6.1
@@ -71,31 +65,20 @@ class Enrolled:
 class KeyEnrolment:
     """Two halves around what the key does. The challenge is spent before the key's answer is looked at."""
 
-    database: Database
-    keys: KeyBook
+    changes: Changes
     models: KeyModelBook
-    rule: StepUpRule
     ledger: Ledger
-    clock: Clock
     origin: str
     at: KeySite
 
-    def permitted(self, session_token: str, what: str, request: str) -> AbstractContextManager[tuple[Session, Live]]:
-        """See `Changes.permitted`."""
-        return self.changes.permitted(session_token, what, request)
-
-    @property
-    def changes(self) -> Changes:
-        return Changes(database=self.database, keys=self.keys, rule=self.rule, clock=self.clock)
-
     def begin_signed_in(self, session_token: str, request: str) -> Begun:
         """Raises `NoSession` or `StepUp`."""
-        with self.permitted(session_token, "register a key", request) as (tx, live):
+        with self.changes.permitted(session_token, "register a key", request) as (tx, live):
             return self._begin(tx, live.account, keys.new_token(), live.id)
 
     def begin_with_code(self, username: str, code: str, request: str) -> Begun:
         """Raises Rejected(ENROLMENT_CODE_WRONG), for unknown names as well, or `TooMany`."""
-        gate = EnrolmentGate(database=self.database, keys=self.keys, ledger=self.ledger, clock=self.clock)
+        gate = EnrolmentGate(changes=self.changes, ledger=self.ledger)
         token = keys.new_token()
         with gate.by_code(username, code, token, request) as (tx, account):
             return self._begin(tx, account, token, None)
@@ -107,7 +90,7 @@ class KeyEnrolment:
         try:
             new = verify_registration(Registration.parse(raw), self._expectation(running))
             standing = self.models.current().judge(
-                Make(aaguid=new.aaguid, path=new.statement.path, at=self.clock()), self.clock()
+                Make(aaguid=new.aaguid, path=new.statement.path, at=self.changes.clock()), self.changes.clock()
             )
             return self._store(running, new, asked or standing.name[:MAX_NAME] or "Security key", request)
         except (Rejected, RequestRefused) as err:
@@ -116,11 +99,11 @@ class KeyEnrolment:
 
     def cancel(self, token: str) -> None:
         """Give a registration up; one that is over is as good."""
-        with self.database.write_shared() as tx:
+        with self.changes.database.write_shared() as tx:
             enrolment.take(tx, keys.hash_token(token[:MAX_TOKEN]))
 
     def _begin(self, tx: Session, account: Account, token: str, session_id: int | None) -> Begun:
-        now, challenge = self.clock(), secrets.token_bytes(CHALLENGE_BYTES)
+        now, challenge = self.changes.clock(), secrets.token_bytes(CHALLENGE_BYTES)
         registered = security_keys.offered(tx, account.id)
         if len(registered) >= security_keys.MOST_KEYS:
             raise NotAllowedNow(
@@ -146,11 +129,11 @@ class KeyEnrolment:
         )
 
     def _take(self, token: str) -> Running:
-        with self.database.write_shared() as tx:
+        with self.changes.database.write_shared() as tx:
             running = enrolment.take(tx, keys.hash_token(token)) if len(token) <= MAX_TOKEN else None
         if running is None:
             raise Rejected(RejectReason.CHALLENGE_UNKNOWN, "There is no such registration.")
-        if running.expires_at <= self.clock():
+        if running.expires_at <= self.changes.clock():
             raise Rejected(RejectReason.CHALLENGE_EXPIRED, "The registration took too long.")
         return running
 
@@ -163,8 +146,8 @@ class KeyEnrolment:
         )
 
     def _store(self, running: Running, new: NewKey, name: str, request: str) -> Enrolled:
-        now, bar = self.clock(), self.rule.current()
-        with self.database.write() as tx:
+        now, bar = self.changes.clock(), self.changes.rule.current()
+        with self.changes.database.write() as tx:
             account = accounts.by_id(tx, running.account_id)
             if account is None or account.disabled:
                 raise NotAllowedNow("The account was removed or disabled meanwhile.")
@@ -188,7 +171,7 @@ class KeyEnrolment:
             raise refusal(RejectReason.ENROLMENT_CODE_WRONG, "void, used, or begun again elsewhere")
 
     def _refused(self, running: Running, err: Rejected | RequestRefused, request: str) -> None:
-        with self.database.write_shared() as tx:
+        with self.changes.database.write_shared() as tx:
             account = accounts.by_id(tx, running.account_id)
             why = err.reason if isinstance(err, Rejected) else err.code
             detail = {"detail": f"{why}: {err.detail or err.message}"[:MAX_DETAIL]}
@@ -196,7 +179,7 @@ class KeyEnrolment:
 
     def _record(self, tx: Session, event: str, account: str, request: str, detail: dict[str, Any]) -> None:
         what = audit.Event(event=event, account=account, request=request, detail=detail)
-        log.audit().info(json.dumps(audit.append(tx, self.clock(), what, self.keys.ring()).as_dict()))
+        self.changes.append(tx, what)
 
 
 def clean_name(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.errors import Rejected, RejectReason
 from tokenbridge.rp.challenge import Challenge, new_challenge
 from tokenbridge.rp.proof import Method
@@ -183,7 +181,7 @@ class Ledger:
                 sign_ins.change(tx, pending, work.state)
             entries = [audit.append(tx, work.now, event, self._keys.ring()) for event in work.events]
         for entry in entries:
-            log.audit().info(json.dumps(entry.as_dict()))
+            audit.tell(entry)
         if work.refuse is not None:
             raise sign_in_refusals.error(work.refuse)
         return Done(pending=pending, state=work.state, answer=work.answer, person=work.person, opened=work.opened)
@@ -205,7 +203,7 @@ class Ledger:
             if not throttle.allow(tx, limit, about, now):
                 return
             entry = audit.append(tx, now, event, self._keys.ring())
-        log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(entry)
 
     def _step(self, work: Moment, event: login.Event) -> None:
         result = login_machine.step(work.state, event)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.errors import BadRequest, NotAllowedNow, PhoneUnknown, Rejected, RejectReason, Retry
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import push_keys
@@ -139,7 +137,7 @@ class PhoneDesk:
             if wrong is None:
                 phone_apps.used(tx, app_now.id, self._clock())
             entry = self._record(tx, account, app_now, row, request, _event(approve=approve, wrong=wrong))
-        log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(entry)
         if not approve:
             self._parts.sign_ins.decline(row, request)
             self._parts.notices.declined(account, row.address)

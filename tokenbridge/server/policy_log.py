@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -44,4 +43,4 @@ class PolicyLog:
         except SetupError:
             _log.exception("the change of the policy could not be recorded")
             return
-        log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(entry)

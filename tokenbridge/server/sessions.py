@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
-from tokenbridge import log
 from tokenbridge.errors import NoSession
 from tokenbridge.server import keys
 from tokenbridge.server.keys import KeyBook
@@ -55,4 +53,4 @@ class SessionDesk:
                 detail={},
             )
             entry = audit.append(tx, now, event, self._keys.ring())
-        log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(entry)

@@ -393,6 +393,16 @@ class TestAudit:
         exported = site_admin.get("/admin/audit?event=audit-exported").text
         assert name in exported
 
+    def test_the_log_has_what_administrators_do(
+        self, portal: Portal, site_admin: Visitor, caplog: pytest.LogCaptureFixture
+    ):
+        caplog.set_level("INFO", "tokenbridge.audit")
+        name = portal.newcomer()
+        site_admin.get("/profile")
+        assert site_admin.post(f"/admin/accounts/{number(portal, name)}/end-sessions").status_code == 303
+        lines = [json.loads(record.message) for record in caplog.records if record.name == "tokenbridge.audit"]
+        assert ("sessions-revoked", name) in [(line["event"], line["account"]) for line in lines]
+
     def test_a_long_trail_comes_whole_and_in_order(self, portal: Portal, site_admin: Visitor):
         with portal.bench.office() as office:
             for part in range(3):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from py_vapid import Vapid02
 
 from tests.patience import until
-from tests.server.conftest import Databases, Person
+from tests.server.conftest import Databases, Person, listening
 from tests.server.portal.conftest import Portal, Visitor, with_outbox
 from tests.server.portal.test_number_match import Owner, begin, confirm
 from tests.server.soft_phone import SoftPhone, base64url
@@ -78,15 +77,8 @@ def push_service(*answers: int) -> Iterator[tuple[str, list[tuple[dict[str, str]
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", got
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as url:
+        yield url, got
 
 
 @contextmanager

@@ -25,8 +25,7 @@ class AccountChanges:
 
     def set_disabled(self, session_token: str, account_id: int, request: str, *, disabled: bool) -> None:
         now = self.gate.changes.clock()
-        with self.gate.changing(session_token, Task.MANAGE, request) as (tx, by):
-            account = by.changeable(tx, Task.MANAGE, account_id)
+        with self.gate.changing_one(session_token, Task.MANAGE, account_id, request) as (tx, by, account):
             ended = acts.switch(tx, account, now, disabled=disabled)
             event = "user-disabled" if disabled else "user-enabled"
             self.gate.record(tx, event, by, account, request, sessions_ended=ended)
@@ -34,39 +33,34 @@ class AccountChanges:
     def join(self, session_token: str, account_id: int, name: str, request: str) -> None:
         """Put the account into a group; it stays there if it is in it. Raises `BadRequest` for an unfit name too."""
         group = groups.normal(name)
-        with self.gate.changing(session_token, Task.MANAGE, request) as (tx, by):
-            account = by.changeable(tx, Task.MANAGE, account_id)
+        with self.gate.changing_one(session_token, Task.MANAGE, account_id, request) as (tx, by, account):
             if groups.add(tx, account.id, group):
                 self.gate.record(tx, "group-joined", by, account, request, name=group)
 
     def leave(self, session_token: str, account_id: int, name: str, request: str) -> None:
         """Take the account out of a group; nothing happens if it is not in it."""
         group = groups.normal(name)
-        with self.gate.changing(session_token, Task.MANAGE, request) as (tx, by):
-            account = by.changeable(tx, Task.MANAGE, account_id)
+        with self.gate.changing_one(session_token, Task.MANAGE, account_id, request) as (tx, by, account):
             if groups.remove(tx, account.id, group):
                 self.gate.record(tx, "group-left", by, account, request, name=group)
 
     def set_organisation(self, session_token: str, account_id: int, name: str, request: str) -> None:
         """Only administrators of the whole site may: others could pull accounts over, or push them out."""
-        with self.gate.changing(session_token, Task.MANAGE, request) as (tx, by):
-            account = by.changeable(tx, Task.MANAGE, account_id)
+        with self.gate.changing_one(session_token, Task.MANAGE, account_id, request) as (tx, by, account):
             _of_site(by)
             accounts.change(account, {"organisation": name})
             self.gate.record(tx, "organisation-set", by, account, request, name=account.organisation)
 
     def end_sessions(self, session_token: str, account_id: int, request: str) -> None:
         now = self.gate.changes.clock()
-        with self.gate.changing(session_token, Task.MANAGE, request) as (tx, by):
-            account = by.changeable(tx, Task.MANAGE, account_id)
+        with self.gate.changing_one(session_token, Task.MANAGE, account_id, request) as (tx, by, account):
             ended = sessions.end_all(tx, account.id, now)
             self.gate.record(tx, "sessions-revoked", by, account, request, sessions_ended=ended)
 
     def new_code(self, session_token: str, account_id: int, request: str) -> NewCode:
         """A one-time enrolment code, to be shown once; an older one is void."""
         now = self.gate.changes.clock()
-        with self.gate.changing(session_token, Task.MANAGE, request) as (tx, by):
-            account = by.changeable(tx, Task.MANAGE, account_id)
+        with self.gate.changing_one(session_token, Task.MANAGE, account_id, request) as (tx, by, account):
             made = acts.new_code(tx, account, now, CODE_HOURS)
             expires = made.expires_at.isoformat()
             self.gate.record(tx, "enrolment-code-made", by, account, request, expires_at=expires)

@@ -127,6 +127,14 @@ class Gate:
         with self.changes.permitted(session_token, task, request) as (tx, live):
             yield tx, _authority(tx, live, task)
 
+    @contextmanager
+    def changing_one(
+        self, session_token: str, task: Task, account_id: int, request: str
+    ) -> Iterator[tuple[Session, Authority, Account]]:
+        """As `changing`, of one account that may be changed. Raises `NotAllowedNow` too."""
+        with self.changing(session_token, task, request) as (tx, by):
+            yield tx, by, by.changeable(tx, task, account_id)
+
     def record(
         self, tx: Session, event: str, by: Authority, account: Account | None, request: str, **more: Any
     ) -> None:
@@ -151,7 +159,8 @@ class Gate:
             )
             for event, account, more in done
         ]
-        audit.append_all(tx, self.changes.clock(), events, self.changes.keys.ring())
+        for entry in audit.append_all(tx, self.changes.clock(), events, self.changes.keys.ring()):
+            audit.tell(entry)
 
 
 def _authority(tx: Session, live: Live, task: Task) -> Authority:

@@ -30,8 +30,7 @@ class HelpDesk:
         record. Raises `NoSession`, `NotFound`, `StepUp`, `NotAllowedNow`, and `BadRequest` for a disabled account.
         """
         now, trust = self.gate.changes.clock(), self.gate.changes.rule.trust.current()
-        with self.gate.changing(session_token, Task.RESET, request) as (tx, by):
-            account = by.changeable(tx, Task.RESET, account_id)
+        with self.gate.changing_one(session_token, Task.RESET, account_id, request) as (tx, by, account):
             if Held.CARDS in kinds:
                 suspending.keep_out(tx, account, trust, now, tuple(suspending.cards_of(tx, account, trust)))
             removed = {str(kind): acts.remove(tx, account, kind, now) for kind in Held if kind in kinds}
@@ -48,15 +47,13 @@ class HelpDesk:
         """One card or key of an account, and the account's name: asked before something is done about it. Raises as
         `reset`."""
         trust = self.gate.changes.rule.trust.current()
-        with self.gate.changing(session_token, Task.RESET, request) as (tx, by):
-            account = by.changeable(tx, Task.RESET, account_id)
+        with self.gate.changing_one(session_token, Task.RESET, account_id, request) as (tx, _, account):
             return account.username, _known(suspending.find(tx, account, trust, ref))
 
     def suspend(self, session_token: str, account_id: int, ref: Ref, request: str) -> None:
         """For somebody who has lost it; nothing happens when it is suspended already. Raises as `reset`."""
         now, trust = self.gate.changes.clock(), self.gate.changes.rule.trust.current()
-        with self.gate.changing(session_token, Task.RESET, request) as (tx, by):
-            account = by.changeable(tx, Task.RESET, account_id)
+        with self.gate.changing_one(session_token, Task.RESET, account_id, request) as (tx, by, account):
             device = _known(suspending.find(tx, account, trust, ref))
             if device.since is not None:
                 return
@@ -68,8 +65,7 @@ class HelpDesk:
     def lift(self, session_token: str, account_id: int, ref: Ref, request: str) -> None:
         """It signs in again. Raises as `reset`."""
         trust = self.gate.changes.rule.trust.current()
-        with self.gate.changing(session_token, Task.RESET, request) as (tx, by):
-            account = by.changeable(tx, Task.RESET, account_id)
+        with self.gate.changing_one(session_token, Task.RESET, account_id, request) as (tx, by, account):
             device = _known(suspending.find(tx, account, trust, ref))
             if not suspending.lift(tx, account, device):
                 return
@@ -80,8 +76,7 @@ class HelpDesk:
         """Forget one key or enrolled card; the account's sessions end. Raises as `reset`, and `NotFound` for cards that
         are known by their issuer's word: there is nothing to forget."""
         now, trust = self.gate.changes.clock(), self.gate.changes.rule.trust.current()
-        with self.gate.changing(session_token, Task.RESET, request) as (tx, by):
-            account = by.changeable(tx, Task.RESET, account_id)
+        with self.gate.changing_one(session_token, Task.RESET, account_id, request) as (tx, by, account):
             device = _known(suspending.find(tx, account, trust, ref) if ref.kind is not Kind.ISSUER else None)
             suspending.remove(tx, account, device, trust, now)
             ended = sessions.end_all(tx, account.id, now)

@@ -87,7 +87,7 @@ def _phones(app: FastAPI, changes: Changes, pushes: Pushes) -> None:
 def front_of(settings: Settings, app: FastAPI, changes: Changes, risk: RiskDesk) -> Front:
     """The portal's desks, around the parts that the API has already."""
     parts: Parts = app.state.parts
-    gate = EnrolmentGate(database=changes.database, keys=changes.keys, ledger=parts.ledger, clock=changes.clock)
+    gate = EnrolmentGate(changes=changes, ledger=parts.ledger)
     return Front(
         name=settings.name,
         site=settings.site,

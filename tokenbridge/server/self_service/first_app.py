@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.errors import NotAllowedNow, RejectReason
 from tokenbridge.rp.proof import Method
 from tokenbridge.rp.refusals import refusal
@@ -73,10 +71,10 @@ class FirstApp:
 
     def _case(self, tx: Session, account: Account, code: str) -> Case:
         ref = keys.hash_token(f"enrolment:{codes.hash_code(code, account=account.id)}")
-        return Case(tx=tx, now=self.gate.clock(), account=account.id, ref=ref)
+        return Case(tx=tx, now=self.gate.changes.clock(), account=account.id, ref=ref)
 
     def _record(self, tx: Session, account: Account, problem: str, request: str) -> None:
         detail = {"method": str(Method.TOTP), "by": "enrolment code", **({"detail": problem} if problem else {})}
         name = "method-refused" if problem else "method-added"
         event = audit.Event(event=name, account=account.username, request=request, detail=detail)
-        log.audit().info(json.dumps(audit.append(tx, self.gate.clock(), event, self.gate.keys.ring()).as_dict()))
+        self.gate.changes.append(tx, event)

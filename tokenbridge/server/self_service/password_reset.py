@@ -6,7 +6,6 @@ card or key. Only then it is told what the second can be. Names of nobody look l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -14,7 +13,6 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.errors import NotAllowedNow, StepUp
 from tokenbridge.rp.proof import RESTRICTED_METHODS, Method
 from tokenbridge.rp.rules import FALLBACK, PORTAL, Context
@@ -193,9 +191,7 @@ class PasswordResets:
     def record(self, tx: Session, event: str, username: str, request: str, **detail: Any) -> None:
         """Add to the audit trail; for a name of nobody (empty) only the work is done."""
         what = audit.Event(event=event, account=username, request=request, detail=_bounded(detail))
-        entry = audit.append_of_somebody(tx, self.changes.clock(), what, self.changes.keys.ring())
-        if entry is not None:
-            log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(audit.append_of_somebody(tx, self.changes.clock(), what, self.changes.keys.ring()))
 
 
 def owner(tx: Session, row: PasswordReset) -> Person | None:

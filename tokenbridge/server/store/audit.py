@@ -85,6 +85,12 @@ def append(tx: Session, at: dt.datetime, event: Event, ring: KeyRing) -> Entry:
     return append_all(tx, at, [event], ring)[0]
 
 
+def tell(entry: Entry | None) -> None:
+    """The same entry as a line of the log, where a program that collects logs finds it; nothing for None."""
+    if entry is not None:
+        log.audit().info(json.dumps(entry.as_dict()))
+
+
 def append_all(tx: Session, at: dt.datetime, events: Sequence[Event], ring: KeyRing) -> list[Entry]:
     """As `append`, for at least one event, in as few statements."""
     connection = tx.connection()
