@@ -91,8 +91,8 @@ def test_a_call_is_confirmed_with_the_hash_key_and_declined_with_the_star_key(so
     assert "declined on your phone" in me.newest_message("was declined")[1]
     # Somebody who knows the password must not let the phone ring all night: calls rest, the other ways do not.
     me.password_and("Get a voice call")
-    me.press("Call me")
-    me.reads("A request was declined on the telephone a short time ago.")
+    me.reads("we neither call nor ask your phone for this account")
+    assert me.page.get_by_role("button", name="Call me").count() == 0
     me.takes("Use your authenticator app")
     me.types_app_code()
     me.signed_in_by("password and authenticator-app code")

@@ -6,12 +6,10 @@ It blocks. Whoever reports is told nothing, and reporting again does nothing.
 from __future__ import annotations
 
 import datetime as dt
-import json
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.rp.proof import Method
 from tokenbridge.server import keys, login, numbers
 from tokenbridge.server.changes import Changes
@@ -56,7 +54,7 @@ class Deliveries:
             if event is None:
                 return
             entry = audit.append(tx, self.changes.clock(), event, self.changes.keys.ring())
-        log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(entry)
 
     def fate(self, token: str) -> Fate | None:
         """Of the newest message of a sign-in or a password reset; None when there is none, or nobody reports."""

@@ -6,7 +6,6 @@ both or nothing. The message goes out after it, by a pool, so that nobody who re
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -108,7 +107,7 @@ class TextInstead:
             ring, now = self.changes.keys.ring(), self.changes.clock()
             entries = [audit.append(tx, now, event, ring) for event in found.events]
         for entry in entries:
-            log.audit().info(json.dumps(entry.as_dict()))
+            audit.tell(entry)
         return found
 
     def _hold_reset(self, tx: Session, row: SentCode) -> None:

@@ -3,14 +3,12 @@ of a call that nobody has taken. It blocks."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
 
 from sqlalchemy.orm import Session
 
-from tokenbridge import log
 from tokenbridge.rp.proof import Method
 from tokenbridge.server.approval_sign_in import ApprovalSignIn
 from tokenbridge.server.notices import Notices
@@ -52,7 +50,7 @@ class VoiceCalls:
             if row is None or account is None or not approvals.answer(tx, row.id, what, now):
                 return
             entry = self._record(tx, "call-not-taken", account, row, request, detail=str(what))
-        log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(entry)
 
     def pressed(self, handle: str, key: str, request: str) -> Heard:
         """Take the answer of a call, once, while its question is open."""
@@ -66,7 +64,7 @@ class VoiceCalls:
             if row is None or account is None or not approvals.answer(tx, row.id, said, now):
                 return Heard.OVER
             entry = self._record(tx, _EVENTS[key], account, row, request)
-        log.audit().info(json.dumps(entry.as_dict()))
+        audit.tell(entry)
         if said is Stage.APPROVED:
             return Heard.CONFIRMED
         self.sign_ins.decline(row, request)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import until
 from tests.server.conftest import PASSWORD, Bench, Databases, Person, Server, _client, copied, make_bench, now, serving
 from tokenbridge.rig.pki import RigPki
 from tokenbridge.rig.ports import free_port
@@ -140,3 +141,8 @@ def visitor(portal: Portal) -> Iterator[Visitor]:
     made = portal.visitor()
     with made.http:
         yield made
+
+
+def noticed(visitor: Visitor, words: str) -> bool:
+    """Whether somebody gets a notice with these words: it goes out by itself, a moment later."""
+    return until(lambda: words in visitor.http.get("/outbox").text.lower(), f"a notice: {words}")

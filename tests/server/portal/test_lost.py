@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.server.conftest import Databases, Person, now
-from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
+from tests.server.portal.conftest import SESSION, Portal, Visitor, noticed, portal_at
 from tests.server.portal.test_password_reset import phone_of, works
 from tests.server.portal.test_phone_pages import add_phone
 from tokenbridge.server.operator import security_keys
@@ -86,7 +86,7 @@ def test_by_a_recovery_code_all_that_was_on_the_phone_goes_at_once(portal: Porta
         assert 'href="/self-service/app"' in done.text
         assert other.get("/profile").url.path == "/sign-in", "other sessions have ended"
     assert have(portal, person.username) == {"recovery"}
-    assert "removed because it is lost" in visitor.http.get("/outbox").text.lower()
+    assert noticed(visitor, "removed because it is lost")
     events = [event for event, _ in trail(portal, person.username)]
     assert events.count("method-removed") == 2
     assert visitor.get("/self-service/app/scan").status_code == 200, "something new is set up in the same session"

@@ -15,9 +15,10 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.server.conftest import PASSWORD, Databases, Person, now, running
-from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
+from tests.server.outbox import newest_code, to_phones
+from tests.server.portal.conftest import SESSION, Portal, Visitor, noticed, portal_at
 from tests.server.portal.test_number_match import begin, confirm
-from tests.server.portal.test_phone_pages import add_phone, newest_code
+from tests.server.portal.test_phone_pages import add_phone
 from tests.server.soft_phone import SoftPhone
 from tokenbridge.errors import SendFailed, SendFault
 from tokenbridge.server.operator import people, security_keys
@@ -100,7 +101,7 @@ class TestTheWay:
         with portal.bench.office() as office, office.database.read() as tx:
             found = [e for e in audit.entries(tx, account=person.username) if e.event == "password-reset"]
         assert found[0].detail["methods"] == ["totp", "recovery"]
-        assert "your password was reset" in visitor.http.get("/outbox").text.lower()
+        assert noticed(visitor, "your password was reset")
         visitor.sign_in_by_password(person.username, NEW)
         visitor.get("/sign-in/step?by=recovery")
         visitor.send("/sign-in/step", {"by": "recovery", "code": codes[1]})
@@ -116,7 +117,7 @@ class TestTheWay:
         visitor.get("/password-reset/step?by=sms")
         sent = visitor.send("/password-reset/send", {"by": "sms"})
         assert "We sent six digits by text message to" in sent.text
-        done = visitor.send("/password-reset/step", {"by": "sms", "code": newest_code(visitor)})
+        done = visitor.send("/password-reset/step", {"by": "sms", "code": newest_code(visitor.http)})
         assert "Choose a new password" in done.text
         choose(visitor)
         assert works(portal, person.username, NEW)
@@ -244,13 +245,13 @@ class TestStrangers:
     def test_nothing_is_sent_and_nobody_asked_before_the_first_method(self, portal: Portal, visitor: Visitor):
         person, _ = somebody(portal)
         add_phone(visitor, person, "07400 123462")
-        before = portal.server.http.get("/api/outbox").json()
+        before = to_phones(portal.server.http)
         visitor.http.cookies.clear()
         page = start(visitor, person.username)
         assert "sms" not in page.text
         for by in ("sms", "whatsapp", "number-match", "voice"):
             assert visitor.post("/password-reset/send", {"by": by}).status_code in (303, 409), by
-        assert portal.server.http.get("/api/outbox").json() == before
+        assert to_phones(portal.server.http) == before
 
     def test_guessing_ends_the_reset_and_never_holds_up_a_sign_in(self, portal: Portal, visitor: Visitor):
         person, codes = somebody(portal)
@@ -316,13 +317,13 @@ class TestReplay:
         prove(visitor, "recovery", codes[0])
         visitor.get("/password-reset/step?by=sms")
         visitor.send("/password-reset/send", {"by": "sms"})
-        of_reset = newest_code(visitor)
+        of_reset = newest_code(visitor.http)
         other = portal.visitor()
         with other.http:
             other.sign_in_by_password(person.username)
             other.get("/sign-in/step?by=sms")
             other.send("/sign-in/send", {"by": "sms"})
-            of_sign_in = newest_code(other)
+            of_sign_in = newest_code(other.http)
             assert other.send("/sign-in/step", {"by": "sms", "code": of_reset}).status_code == 403
         assert prove(visitor, "sms", of_sign_in).status_code == 403
         assert "Choose a new password" in prove(visitor, "sms", of_reset).text

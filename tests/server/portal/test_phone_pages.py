@@ -9,6 +9,7 @@ from html import unescape
 import pytest
 
 from tests.server.conftest import Bench, Databases, Person, serving
+from tests.server.outbox import newest_code
 from tests.server.portal.conftest import Portal, Visitor, with_outbox
 from tests.server.test_cli import Cli
 from tokenbridge.server.store import sent_codes
@@ -28,19 +29,13 @@ def visitor(portal: Portal) -> Iterator[Visitor]:
         yield made
 
 
-def newest_code(visitor: Visitor) -> str:
-    """From the telephone on a page."""
-    text = unescape(visitor.http.get("/outbox").text)
-    return re.findall(r"\b\d{6}\b", text.split('class="portal-message-text">')[1])[0]
-
-
 def add_phone(visitor: Visitor, person: Person, number: str = "07400 123456") -> None:
     visitor.sign_in(person)
     visitor.get("/self-service/phone/add")
     page = visitor.send("/self-service/phone/add", {"number": number})
     assert "We sent six digits to" in page.text
     assert "123456" not in page.text
-    done = visitor.send("/self-service/phone/confirm", {"code": newest_code(visitor)})
+    done = visitor.send("/self-service/phone/confirm", {"code": newest_code(visitor.http)})
     assert "Your phone number is confirmed" in done.text
 
 
@@ -61,7 +56,7 @@ def test_from_the_number_to_a_sign_in_by_message(
         wrong = other.send("/sign-in/step", {"by": "sms", "code": "000000"})
         assert wrong.status_code == 403
         assert "We sent six digits by text message to" in wrong.text
-        done = other.send("/sign-in/step", {"by": "sms", "code": newest_code(other)})
+        done = other.send("/sign-in/step", {"by": "sms", "code": newest_code(other.http)})
         assert done.url.path == "/signed-in"
         assert "password and text message" in done.text
 
@@ -72,7 +67,7 @@ def test_a_code_works_once_and_in_its_own_sign_in(
     monkeypatch.setattr(sent_codes, "wait_after", lambda _sent: sent_codes.FIRST_WAIT * 0)
     person = portal.bench.person(enrol=False)
     add_phone(visitor, person)
-    used = newest_code(visitor)
+    used = newest_code(visitor.http)
     other = portal.visitor()
     with other.http:
         other.get("/sign-in")

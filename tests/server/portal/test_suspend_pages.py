@@ -9,10 +9,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.patience import until
 from tests.server.conftest import Databases, Person, SoftCard, now
 from tests.server.key_bench import KeyBench, hardware_model, key_options
-from tests.server.portal.conftest import SESSION, Portal, Visitor, portal_at
+from tests.server.portal.conftest import SESSION, Portal, Visitor, noticed, portal_at
 from tests.server.portal.test_admin import granted, number
 from tests.server.portal.test_card_pages import bridge, ref_on
 from tests.server.portal.test_lost import by_card, fields, have, trail
@@ -67,11 +66,6 @@ def sent(visitor: Visitor, path: str, given: dict[str, str] | None = None) -> ht
 
 def events(portal: Portal, username: str) -> list[str]:
     return [event for event, _ in trail(portal, username)]
-
-
-def noticed(visitor: Visitor, words: str) -> bool:
-    """Whether somebody gets a notice with these words: it goes out by itself, a moment later."""
-    return until(lambda: words in visitor.http.get("/outbox").text.lower(), f"a notice: {words}")
 
 
 def refused(portal: Portal, person: Person) -> str:
