@@ -2,6 +2,8 @@
 .PHONY: demo test hw-test check bench docs setup clean
 
 BIN := .venv/bin
+# Half as many again as there are processors: tests on pcscd and on other programs mostly wait for them.
+WORKERS ?= $(shell n=$$(( ($$(nproc) * 3 + 1) / 2 )); echo $$(( n > 8 ? 8 : n )))
 
 demo: ## See a card sign-in on the real PC/SC daemon, no hardware needed
 	@scripts/setup demo
@@ -9,7 +11,7 @@ demo: ## See a card sign-in on the real PC/SC daemon, no hardware needed
 
 test: ## All tests, the ones on pcscd and with foreign tools included
 	@scripts/setup test
-	$(BIN)/pytest -n auto --maxprocesses 8 $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 hw-test: ## Security keys on a kernel of their own (QEMU): /dev/uhid, udev, foreign tools, a browser; ARGS chooses
 	@scripts/setup vm
