@@ -141,6 +141,8 @@ def test_policy_decides_and_offers_no_second_step(desk: Desk, refusal: Refusal) 
         f"The app password is right, but the policy does not let it in: {refusal.message}"
     )
     assert error["next_step"].startswith(refusal.next_step)
+    assert made["refused"]["message"].startswith(f"As things are now, the policy does not let it in: {refusal.message}")
+    assert made["refused"]["next_step"] == error["next_step"]
     assert "One more step" not in answers[0].text
     (entry,) = desk.denied()[before:]
     told = entry["detail"]
@@ -148,6 +150,18 @@ def test_policy_decides_and_offers_no_second_step(desk: Desk, refusal: Refusal) 
     assert (told["sentence"], told["reasons"][0]) == (error["message"], refusal.reason)
     assert entry["request"] == error["request_id"]
     assert desk.check("0" * 24).json()["error"]["code"] == "rejected"
+
+
+def test_a_rule_may_say_where_the_program_is(desk: Desk) -> None:
+    made = desk.made()
+    assert made["refused"] is None
+    try:
+        for networks, status in (('"127.0.0.0/8", "::1/128"', 200), ('"10.0.0.0/8"', 403)):
+            put(desk.bench.data, MAIL.replace("aal = 1", f"networks = [{networks}]\naal = 1"))
+            assert desk.check(made["password"]).status_code == status
+            assert desk.made()["refused"] is None, "wherever the program is, it is not refused everywhere"
+    finally:
+        put(desk.bench.data, MAIL)
 
 
 def test_it_opens_again_with_the_policy(desk: Desk) -> None:

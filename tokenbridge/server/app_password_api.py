@@ -12,6 +12,7 @@ from pydantic import Field
 from tokenbridge.errors import ClientUnknown
 from tokenbridge.server.api import ERRORS, Bearer, Body, RequestId
 from tokenbridge.server.app_passwords import AppPasswordDesk, Presented
+from tokenbridge.server.client_address import client_address
 from tokenbridge.server.key_api import KeyId
 
 router = APIRouter(responses=ERRORS)
@@ -53,9 +54,9 @@ Client = Annotated[tuple[str, str], Depends(_client)]
 
 
 @router.post("/api/app-password/check")
-async def check(body: CheckBody, client: Client, desk: Desk, request_id: RequestId) -> dict[str, Any]:
+async def check(request: Request, body: CheckBody, client: Client, desk: Desk, request_id: RequestId) -> dict[str, Any]:
     """Whether this is an app password of that person for the client that asks. Yes is 200, everything else is no."""
-    given = Presented(username=body.username, password=body.password)
+    given = Presented(username=body.username, password=body.password, address=client_address(request))
     who = await desk.check(*client, given, request_id)
     return {"username": who.username, "display_name": who.display_name}
 
@@ -68,9 +69,11 @@ async def listed(token: Bearer, desk: Desk) -> dict[str, Any]:
 
 @router.post("/api/app-passwords", status_code=201)
 async def make(body: NewBody, token: Bearer, desk: Desk, request_id: RequestId) -> dict[str, Any]:
-    """Make an app password. It is in this answer and nowhere else."""
+    """Make an app password. It is in this answer and nowhere else. `refused` says why the policy does not let it in as
+    things are now, and is null where it does."""
     made = await desk.make(token, body.client, body.name, request_id)
-    return {"id": made.id, "name": made.name, "client": made.client, "password": made.password}
+    refused = {"message": made.refused.message, "next_step": made.refused.hint} if made.refused is not None else None
+    return {"id": made.id, "name": made.name, "client": made.client, "password": made.password, "refused": refused}
 
 
 @router.delete("/api/app-passwords/{password_id}", status_code=204)

@@ -60,20 +60,23 @@ _NEXT_STEPS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A new app password. `password` is shown once and stored nowhere."""
+    """A new app password. `password` is shown once and stored nowhere. `refused`: why the policy does not let it in as
+    things are now; people should know before a program fails without a word."""
 
     id: int
     name: str
     client: str
     password: str
+    refused: PolicyRefuses | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presented:
-    """What a client asks about."""
+    """What a client asks about. `address` is the client's own."""
 
     username: str
     password: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +105,10 @@ class AppPasswords:
             )
             row = app_passwords.add(tx, new, now)
             self.changes.record(tx, "app-password-made", live, request, name=wanted, client=client)
+            who = person(tx, live.account.id)
         self.notices.added(live.account, Method.APP_PASSWORD)
-        return Made(id=row.id, name=wanted, client=client, password=password)
+        refused = self._refused_anywhere(who, client, row.id) if who is not None else None
+        return Made(id=row.id, name=wanted, client=client, password=password, refused=refused)
 
     def listed(self, session_token: str) -> dict[str, Any]:
         """The person's app passwords, and the clients for which one can be made. Raises `NoSession`."""
@@ -127,7 +132,7 @@ class AppPasswords:
 
         Names that exist and names that do not take the same steps and get the same answer.
         """
-        now, edition = self.changes.clock(), self.policy.current()
+        now = self.changes.clock()
         about = f"{client}:{accounts.normal(given.username)}"
         with self.changes.database.read() as tx:
             client_id = _authenticated(tx, client, secret)
@@ -140,17 +145,29 @@ class AppPasswords:
             who = person(tx, number)
         if good is None or who is None or who.disabled:
             self._failed(about, client, who, request)
-        proof = Proof(method=Method.APP_PASSWORD, factors=_KNOWLEDGE, credential=f"app-password:{good.id}", at=now)
-        shown = Shown(by=Method.APP_PASSWORD, proofs=(proof,))
-        decision = judge(edition, shown, who, Circumstances(client=client), now).decision
+        decision = self._judged(who, client, good.id, given.address)
         if decision.outcome is not Outcome.ALLOW:
             raise self._denied(good, who, client, decision, request)
         self._used(good, who, client, request)
         return who
 
+    def _judged(self, who: Person, client: str, number: int, address: str) -> Decision:
+        now = self.changes.clock()
+        proof = Proof(method=Method.APP_PASSWORD, factors=_KNOWLEDGE, credential=f"app-password:{number}", at=now)
+        shown = Shown(by=Method.APP_PASSWORD, proofs=(proof,))
+        return judge(self.policy.current(), shown, who, Circumstances(client=client, address=address), now).decision
+
+    def _refused_anywhere(self, who: Person, client: str, number: int) -> PolicyRefuses | None:
+        """Why the policy does not let it in as things are now, wherever the client may be; None: it may let it in."""
+        named = {net.network_address for rule in self.policy.current().policy.rules for net in rule.networks}
+        decisions = [self._judged(who, client, number, str(place)) for place in ("", *named)]
+        if any(decision.outcome is Outcome.ALLOW for decision in decisions):
+            return None
+        return _refusal(decisions[0], "As things are now, the policy does not let it in")
+
     def _denied(self, good: Good, who: Person, client: str, decision: Decision, request: str) -> PolicyRefuses:
         """The refusal, put on record: most programs show nobody why they were not let in."""
-        refusal = _refusal(decision)
+        refusal = _refusal(decision, "The app password is right, but the policy does not let it in")
         denied = replace(decision, outcome=Outcome.DENY, sentence=refusal.message)
         detail = {"client": client, "name": good.name, **sign_in_record.decided(denied)}
         event = audit.Event(event=login.Recorded.DENIED, account=who.username, request=request, detail=detail)
@@ -219,14 +236,11 @@ def describe(row: Any, client: str) -> dict[str, Any]:
     }
 
 
-def _refusal(decision: Decision) -> PolicyRefuses:
-    """Why the policy does not let an app password in: the decision's own sentence is for people, who can go on."""
+def _refusal(decision: Decision, said: str) -> PolicyRefuses:
+    """What is `said`, and why: the decision's own sentence is for people, who can go on."""
     why = decision.reasons[0].text
     steps = (_NEXT_STEPS[reason.code] for reason in decision.reasons if reason.code in _NEXT_STEPS)
-    return PolicyRefuses(
-        f"The app password is right, but the policy does not let it in: {why[:1].lower()}{why[1:]}",
-        next_step=next(steps, None),
-    )
+    return PolicyRefuses(f"{said}: {why[:1].lower()}{why[1:]}", next_step=next(steps, None))
 
 
 def _stamp(when: dt.datetime | None) -> str | None:

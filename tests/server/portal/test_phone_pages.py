@@ -158,6 +158,9 @@ def test_app_passwords_are_made_shown_once_and_taken_back(portal: Portal, visito
     password = re.search(r'id="app-password">([^<]+)<', made.text)
     assert password is not None
     assert len(password[1]) == 29
+    told = unescape(made.text).split('id="refused"')[1]
+    assert "the policy does not let it in" in told, "the default rule wants two factors of everybody"
+    assert "Use this service in a browser" in told
     page = visitor.get("/self-service/app-passwords")
     assert "Outlook {{7*7}}" in unescape(page.text)
     assert password[1] not in page.text
