@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from tests.patience import SECONDS
 from tokenbridge.card.base import CardCertificate, CardSnapshot, CertificateFacts, KeyKind, PinReference, Slot
 from tokenbridge.daemon.site import Offer, Verdict
 from tokenbridge.daemon.steps import Candidate, Wish
@@ -95,7 +96,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run an async test; it may not hang."""
 
     async def limited() -> T:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             return await work
 
     return asyncio.run(limited())

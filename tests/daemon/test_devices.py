@@ -204,8 +204,9 @@ def test_cancelling_the_caller_stops_the_job_between_two_apdus(
 
 def test_a_card_that_does_not_finish_in_time(mocker: MockerFixture, cards: Bench) -> None:
     async def work() -> None:
-        station = make_station(mocker, busy_seconds=0, card_seconds=0.01)
+        station = make_station(mocker, busy_seconds=0, card_seconds=1)
         card = await with_card(station, cards)
+        await station.devices.run(card, lambda link, cancel: None)  # the next job begins in time: the link is open
         hold = Hold()
         with pytest.raises(TimedOut):
             await station.devices.run(card, hold)
