@@ -19,7 +19,7 @@ from tokenbridge.server import problems
 MAX_BODY: Final = 16 * 1024
 BODY_SECONDS: Final = 10.0
 STREAM_SECONDS: Final = 60.0
-"""For a body that its handler reads by itself, from the first look at it to the last."""
+"""For a body that its handler reads by itself."""
 QUIET_SECONDS: Final = 5.0
 """How long to wait for more of a body that nobody wants any more."""
 MAX_SPILL: Final = 64 << 20
@@ -102,7 +102,7 @@ def _too_large(most: int) -> BodyTooLarge:
 
 
 class _Body:
-    """The body as it comes: bounded in size and, from the first request for it to the last, in time."""
+    """The body as it comes: bounded in size and, from the beginning of its request to the last look at it, in time."""
 
     def __init__(self, scope: Scope, receive: Receive, most: int, seconds: float) -> None:
         self._scope = scope

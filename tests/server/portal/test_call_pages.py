@@ -10,9 +10,8 @@ import pytest
 
 from tests.server.conftest import Databases, Person
 from tests.server.portal.conftest import Portal, Visitor
-from tests.server.portal.test_deliveries import by_twilio, reporting, sent, service, with_phone
+from tests.server.portal.test_deliveries import by_twilio, prove_by_recovery, reporting, sent, service, with_phone
 from tests.server.test_senders import Service
-from tokenbridge.server.operator import security_keys
 
 __all__ = ["service"]
 
@@ -37,11 +36,7 @@ def called(portal: Portal, visitor: Visitor, service: Service) -> Person:
 def resetting(portal: Portal, visitor: Visitor, service: Service) -> Person:
     """As `called`, for the second proof of a password reset."""
     person = with_phone(portal, visitor, service)
-    with portal.bench.office() as office:
-        codes = security_keys.new_recovery_codes(office, person.username)
-    visitor.get("/password-reset")
-    visitor.send("/password-reset", {"username": person.username})
-    visitor.send("/password-reset/step", {"by": "recovery", "code": codes[0]})
+    prove_by_recovery(portal, visitor, person)
     visitor.get("/password-reset/step?by=voice")
     service.will(201, {"sid": "CA1", "status": "queued"})
     assert "We are calling your phone" in visitor.send("/password-reset/send", {"by": "voice"}).text
@@ -108,9 +103,5 @@ def test_after_star_a_password_reset_says_so(portal: Portal, visitor: Visitor, s
     page = visitor.send("/password-reset/step", {"by": "voice"})
     assert "The password reset was declined on the telephone." in page.text
     assert "Call me" not in page.text
-    with portal.bench.office() as office:
-        codes = security_keys.new_recovery_codes(office, person.username)
-    visitor.get("/password-reset")
-    visitor.send("/password-reset", {"username": person.username})
-    visitor.send("/password-reset/step", {"by": "recovery", "code": codes[0]})
+    prove_by_recovery(portal, visitor, person)
     assert is_barred(visitor.get("/password-reset/step?by=voice"))

@@ -98,6 +98,15 @@ def with_phone(
     return person
 
 
+def prove_by_recovery(portal: Portal, visitor: Visitor, person: Person) -> None:
+    """The first of the two proofs of a password reset."""
+    with portal.bench.office() as office:
+        codes = security_keys.new_recovery_codes(office, person.username)
+    visitor.get("/password-reset")
+    visitor.send("/password-reset", {"username": person.username})
+    visitor.send("/password-reset/step", {"by": "recovery", "code": codes[0]})
+
+
 def asked(portal: Portal, visitor: Visitor, service: Service, by: str) -> Person:
     """A sign-in whose message is on its way."""
     person = with_phone(portal, visitor, service)
@@ -228,11 +237,7 @@ class TestNotify:
 
     def test_a_password_reset(self, portal: Portal, visitor: Visitor, service: Service):
         person = with_phone(portal, visitor, service)
-        with portal.bench.office() as office:
-            codes = security_keys.new_recovery_codes(office, person.username)
-        visitor.get("/password-reset")
-        visitor.send("/password-reset", {"username": person.username})
-        visitor.send("/password-reset/step", {"by": "recovery", "code": codes[0]})
+        prove_by_recovery(portal, visitor, person)
         service.will(201, {"id": "1"})
         page = visitor.post("/password-reset/send", {"by": "sms"})
         assert 'data-message="/password-reset/message"' in page.text

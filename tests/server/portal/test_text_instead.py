@@ -20,6 +20,7 @@ from tests.server.portal.test_deliveries import (
     by_notify,
     by_twilio,
     code_of,
+    prove_by_recovery,
     quiet,
     reporting,
     sent,
@@ -32,7 +33,7 @@ from tests.server.portal.test_number_match import begin, confirm
 from tests.server.soft_phone import SoftPhone
 from tests.server.test_senders import Service
 from tokenbridge.server.message_limits import limits_of
-from tokenbridge.server.operator import groups, people, security_keys
+from tokenbridge.server.operator import groups, people
 from tokenbridge.server.store import accounts, audit, phones, throttle
 from tokenbridge.server.store.method_schema import Phone, SentCode
 
@@ -294,11 +295,7 @@ class TestReset:
     def started(self, portal: Portal, visitor: Visitor, service: Service, *, app: bool = False) -> Person:
         """A password reset whose second proof is a WhatsApp message on its way."""
         person = (with_phone_and_app if app else with_phone)(portal, visitor, service)
-        with portal.bench.office() as office:
-            codes = security_keys.new_recovery_codes(office, person.username)
-        visitor.get("/password-reset")
-        visitor.send("/password-reset", {"username": person.username})
-        visitor.send("/password-reset/step", {"by": "recovery", "code": codes[0]})
+        prove_by_recovery(portal, visitor, person)
         service.will(201, {"sid": "SM2"})
         visitor.last = visitor.post("/password-reset/send", {"by": "whatsapp"})
         assert 'data-message="/password-reset/message?by=whatsapp"' in visitor.last.text
@@ -343,10 +340,7 @@ class TestReset:
         person = with_phone(portal, visitor, service)
         with portal.bench.office() as office:
             groups.add(office, "no-texts", [person.username])
-            codes = security_keys.new_recovery_codes(office, person.username)
-        visitor.get("/password-reset")
-        visitor.send("/password-reset", {"username": person.username})
-        visitor.send("/password-reset/step", {"by": "recovery", "code": codes[0]})
+        prove_by_recovery(portal, visitor, person)
         service.will(201, {"sid": "SM2"})
         visitor.last = visitor.post("/password-reset/send", {"by": "whatsapp"})
         assert "six digits by WhatsApp message" in visitor.last.text
